@@ -1,0 +1,158 @@
+/** One logical call, and one attempt of it at one endpoint. */
+import * as Cause from "effect/Cause"
+import * as Exit from "effect/Exit"
+import type { Abort } from "./Abort.ts"
+import type { CallContext } from "./CallContext.ts"
+import type { Endpoint } from "./Endpoint.ts"
+
+/**
+ * How an attempt ended. `rejected`: provably not executed, another endpoint may try. `ignored`: says nothing of the
+ * endpoint (superseded, or the caller went away).
+ */
+export type Outcome = "success" | "failure" | "rejected" | "ignored"
+
+/** Judges the exit of an attempt, on messages of the wire. Given by the serializer. */
+export type Classifier = (exit: Exit.Exit<unknown, unknown>) => Outcome
+
+/**
+ * Judges by what is known of any protocol: a reply is a success, a failure that provably never ran is rejected, an
+ * interruption is the caller's.
+ */
+export const classifyExit: Classifier = (exit) => {
+  if (Exit.isSuccess(exit)) return "success"
+  if (Cause.hasInterruptsOnly(exit.cause)) return "ignored"
+  const reason = exit.cause.reasons[0]
+  const error: unknown = reason !== undefined && Cause.isFailReason(reason) ? reason.error : undefined
+  return typeof error === "object" && error !== null && "reached" in error && error.reached === "no"
+    ? "rejected"
+    : "failure"
+}
+
+/** Application headers of the reply, filled in when the caller asked for them. */
+export interface ReplyHeaders {
+  headers: ReadonlyArray<readonly [string, string]>
+}
+
+/**
+ * One logical call: plain data that any stage may copy with a field changed (`{ ...call, context }`). `abort` and `tried` are
+ * shared by all copies.
+ */
+export interface Call {
+  readonly service: string
+  readonly method: string
+  /** May be executed twice. */
+  readonly idempotent: boolean
+  /** Milliseconds of the stack's clock; `Infinity`: none. */
+  readonly deadline: number
+  readonly context: CallContext
+  /** Why the call was ended from outside, and who hears of it. */
+  readonly abort: Abort
+  /** The endpoints of the attempts so far, in order: requeues and hedges go elsewhere. Balancers add to it through `beginAttempt`. */
+  readonly tried: ReadonlyArray<Endpoint>
+  readonly classify: Classifier
+  /** Where to put the reply's headers; `undefined`: nobody asked. */
+  readonly reply: ReplyHeaders | undefined
+}
+
+type Hook = (outcome: Outcome, millis: number) => void
+
+/** How far an attempt has come; shared by all copies of it. */
+class AttemptState {
+  readonly startedAt: number
+  readonly now: () => number
+  first: Hook | undefined = undefined
+  more: Array<Hook> | undefined = undefined
+  held = 0
+  /** Given to the outcome once the last hold is released. */
+  pending: Outcome | undefined = undefined
+  ended = false
+
+  constructor(startedAt: number, now: () => number) {
+    this.startedAt = startedAt
+    this.now = now
+  }
+
+  end(outcome: Outcome): void {
+    if (this.ended) return
+    if (this.held > 0 && outcome === "success") {
+      this.pending = outcome
+      return
+    }
+    this.ended = true
+    const millis = Math.max(0, this.now() - this.startedAt)
+    const more = this.more
+    if (more !== undefined) { for (let i = more.length; i-- > 0;) more[i]!(outcome, millis) }
+    this.first?.(outcome, millis)
+  }
+}
+
+/** One send to one endpoint: made and ended by a balancer, nobody else. */
+export interface Attempt extends Call {
+  readonly endpoint: Endpoint
+  /** 0 for the first attempt of the call. */
+  readonly number: number
+  /**
+   * Runs `f` once when the attempt ends, whatever ends it: the last one registered first. `millis` since it began. A hook must
+   * not throw.
+   */
+  readonly onEnd: (this: Attempt, f: Hook) => void
+  /**
+   * The response outlives `send`, as a streamed body does: the attempt ends when the result is called, or `send` fails. Until
+   * then the endpoint counts it as load.
+   */
+  readonly hold: (this: Attempt) => (outcome: Outcome) => void
+  /** @internal */
+  readonly state: AttemptState
+}
+
+function onEnd(this: Attempt, f: Hook): void {
+  const state = this.state
+  if (state.first === undefined) state.first = f
+  else if (state.more === undefined) state.more = [f]
+  else state.more.push(f)
+}
+
+function hold(this: Attempt): (outcome: Outcome) => void {
+  const state = this.state
+  state.held++
+  let released = false
+  return (outcome) => {
+    if (released) return
+    released = true
+    state.held--
+    if (outcome !== "success") {
+      state.held = 0
+      state.end(outcome)
+    } else if (state.held === 0 && state.pending !== undefined) state.end(state.pending)
+  }
+}
+
+/** Begins an attempt at `endpoint` and notes it in `call.tried`. `now` reads the stack's clock. */
+export const beginAttempt = (call: Call, endpoint: Endpoint, now: () => number): Attempt => {
+  const tried = call.tried as Array<Endpoint>
+  const number = tried.push(endpoint) - 1
+  return {
+    service: call.service,
+    method: call.method,
+    idempotent: call.idempotent,
+    deadline: call.deadline,
+    context: call.context,
+    abort: call.abort,
+    tried,
+    classify: call.classify,
+    reply: call.reply,
+    endpoint,
+    number,
+    onEnd,
+    hold,
+    state: new AttemptState(now(), now)
+  }
+}
+
+/** Ends an attempt with the exit of its `send`. A call that was aborted tells by its reason: a timeout is a failure of the endpoint. */
+export const settleAttempt = (attempt: Attempt, exit: Exit.Exit<unknown, unknown>): void => {
+  const reason = attempt.abort.reason
+  // A reply that came before the abort was heard is a reply.
+  if (reason === undefined || Exit.isSuccess(exit)) attempt.state.end(attempt.classify(exit))
+  else attempt.state.end(reason._tag === "Timeout" ? "failure" : "ignored")
+}

@@ -1,0 +1,174 @@
+/**
+ * Where a method call becomes a Call: takes what the caller said of it, gives it a deadline, counts it, and sees it end. Closing
+ * refuses new calls, waits for those outstanding up to the stack's `drainTimeout`, then aborts them.
+ */
+import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import type * as Scope from "effect/Scope"
+import { Abort, abortFailure, type AbortListener, type AbortReason } from "./Abort.ts"
+import type { Call, Classifier } from "./Call.ts"
+import { durationMillis } from "./internal/options.ts"
+import { CallSettings } from "./Rpc.ts"
+import { type InvalidOption, type RpcError, StackClosed } from "./RpcError.ts"
+import { Stack } from "./Stack.ts"
+
+/** What is known of a method before it is called. */
+export interface CalledMethod {
+  readonly name: string
+  /** May be executed twice, whatever the caller says. */
+  readonly idempotent: boolean
+  readonly classify: Classifier
+}
+
+/** Options of a dispatcher. */
+export interface DispatcherOptions {
+  /** What calls, metrics and spans name. */
+  readonly service: string
+  /** How long a call may take when it says nothing nearer. */
+  readonly timeout: Duration.Input
+}
+
+/** Runs calls. */
+export interface Dispatcher {
+  /** `run` is given the call and does everything below; what it fails with is what the caller gets. */
+  readonly dispatch: <A, E>(
+    method: CalledMethod,
+    run: (call: Call) => Effect.Effect<A, E>
+  ) => Effect.Effect<A, E | RpcError>
+}
+
+/** Runs a call in a fiber of its own, so that an abort ends it wherever it waits. */
+const bounded = <A, E>(call: Call, self: Effect.Effect<A, E>): Effect.Effect<A, E | RpcError> =>
+  Effect.withFiber((parent) =>
+    Effect.callback<A, E | RpcError>((resume) => {
+      const child = Effect.runForkWith(parent.context)(self)
+      const exit = child.pollUnsafe()
+      if (exit !== undefined) return resume(exit)
+      const listener: AbortListener = {
+        // The wait of ours that the call is in hears of the abort as well, and knows more: it answers first, in this turn.
+        onAbort: (reason: AbortReason) =>
+          queueMicrotask(() => {
+            if (child.pollUnsafe() !== undefined) return
+            child.interruptUnsafe()
+            resume(Effect.fail(abortFailure(reason, { waiting: "filter", reached: "maybe" })))
+          })
+      }
+      call.abort.on(listener)
+      child.addObserver((exit) => {
+        call.abort.off(listener)
+        resume(exit)
+      })
+      return Effect.suspend(() => {
+        call.abort.off(listener)
+        return Fiber.interrupt(child)
+      })
+    })
+  )
+
+/** What a dispatcher has seen. */
+interface Counts {
+  calls: number
+  successes: number
+  outstanding: number
+  readonly failures: Record<string, number>
+}
+
+const tagOf = (cause: Cause.Cause<unknown>): string => {
+  const reason = cause.reasons[0]
+  if (reason === undefined || Cause.isInterruptReason(reason)) return "Interrupted"
+  if (Cause.isDieReason(reason)) return "Defect"
+  const error: unknown = reason.error
+  return typeof error === "object" && error !== null && "_tag" in error ? String(error._tag) : "Unknown"
+}
+
+/** A dispatcher for one service; it drains when the scope closes. */
+export const make = (
+  options: DispatcherOptions
+): Effect.Effect<Dispatcher, InvalidOption, Stack | Scope.Scope> =>
+  Effect.gen(function*() {
+    const stack = yield* Stack
+    const timeoutMillis = yield* durationMillis("timeout", options.timeout, 0, 1)
+    const { budget, deadlines } = stack
+    const counts: Counts = { calls: 0, successes: 0, outstanding: 0, failures: {} }
+    let closed = false
+    let idle: Deferred.Deferred<void> | undefined
+
+    yield* stack.register({
+      role: "dispatcher",
+      description: "turns method calls into calls with a deadline, and drains on close",
+      options: { service: options.service, timeoutMillis, drainTimeoutMillis: stack.drainTimeoutMillis },
+      snapshot: () => ({ ...counts, failures: { ...counts.failures } })
+    })
+
+    yield* Effect.addFinalizer(() =>
+      Effect.gen(function*() {
+        closed = true
+        if (counts.outstanding === 0) return
+        const drained = idle = Deferred.makeUnsafe<void>()
+        const inTime = yield* Effect.timeoutOption(Deferred.await(drained), stack.drainTimeoutMillis)
+        if (inTime._tag === "Some") return
+        // Copied first: an aborted call leaves the queue while it ends.
+        for (const timer of [...deadlines]) {
+          if (timer instanceof Abort) timer.abort({ _tag: "StackClosed", stack: stack.name })
+        }
+        yield* Deferred.await(drained)
+      })
+    )
+
+    const ended = (call: Call, exit: Exit.Exit<unknown, unknown>): undefined => {
+      deadlines.remove(call.abort)
+      counts.outstanding--
+      if (Exit.isSuccess(exit)) {
+        counts.successes++
+        budget.deposit()
+      } else {
+        const tag = tagOf(exit.cause)
+        counts.failures[tag] = (counts.failures[tag] ?? 0) + 1
+      }
+      if (counts.outstanding === 0 && idle !== undefined) Deferred.doneUnsafe(idle, Exit.void)
+      return undefined
+    }
+
+    const dispatch: Dispatcher["dispatch"] = <A, E>(
+      method: CalledMethod,
+      run: (call: Call) => Effect.Effect<A, E>
+    ) =>
+      Effect.withFiber<A, E | RpcError>((fiber) => {
+        if (closed) {
+          return Effect.fail(new StackClosed({ stack: stack.name, reached: "no", endpoint: undefined }))
+        }
+        const settings = fiber.getRef(CallSettings)
+        const now = stack.now()
+        const deadline = Math.min(now + timeoutMillis, settings.deadline)
+        const abort = new Abort(deadline, deadline - now)
+        if (deadline <= now) {
+          return Effect.fail(
+            abortFailure({ _tag: "Timeout", timeoutMillis: 0 }, { waiting: "endpoint", reached: "no" })
+          )
+        }
+        const call: Call = {
+          service: options.service,
+          method: method.name,
+          idempotent: method.idempotent || settings.idempotent,
+          deadline,
+          context: settings.context,
+          abort,
+          tried: [],
+          classify: method.classify,
+          reply: settings.reply
+        }
+        counts.calls++
+        counts.outstanding++
+        deadlines.add(abort, now)
+        const exchange = run(call)
+        return Effect.onExitPrimitive(
+          stack.filtered() ? bounded(call, exchange) : exchange,
+          (exit) => ended(call, exit)
+        )
+      })
+    return { dispatch }
+  })

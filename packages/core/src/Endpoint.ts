@@ -1,0 +1,55 @@
+/** One address that calls can be sent to, and what is known of it. Its identity is where it is: host and port. */
+
+/** Values that a resolver attaches to an endpoint, such as a ZooKeeper member's name. */
+export type Metadata = Readonly<Record<string, string>>
+
+/** An endpoint of a server set. Two with one `key` are the same endpoint: a new weight or shard updates it in place. */
+export interface Endpoint {
+  /** `host:port`, `[v6]:port`, or `unix:/path`. */
+  readonly key: string
+  /** A name, an IPv4 or an IPv6 address without brackets, or the path of a Unix socket. */
+  readonly host: string
+  /** 1 to 65535; 0 for a Unix socket. */
+  readonly port: number
+  /** Share of the load against other endpoints, above 0. Default 1. */
+  readonly weight: number
+  /** The shard it serves, when the server set knows. */
+  readonly shard: number | undefined
+  readonly metadata: Metadata
+}
+
+const none: Metadata = {}
+
+/** What may be said of an endpoint beyond its address. */
+export interface EndpointOptions {
+  /** Default 1. */
+  readonly weight?: number | undefined
+  readonly shard?: number | undefined
+  readonly metadata?: Metadata | undefined
+}
+
+/** An endpoint reached over TCP. */
+const tcp = (host: string, port: number, options?: EndpointOptions): Endpoint => ({
+  key: host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`,
+  host,
+  port,
+  weight: options?.weight ?? 1,
+  shard: options?.shard,
+  metadata: options?.metadata ?? none
+})
+
+/** An endpoint reached over a Unix socket. */
+const unix = (path: string, options?: EndpointOptions): Endpoint => ({
+  key: `unix:${path}`,
+  host: path,
+  port: 0,
+  weight: options?.weight ?? 1,
+  shard: options?.shard,
+  metadata: options?.metadata ?? none
+})
+
+/** Whether an endpoint is a Unix socket. */
+const isUnix = (endpoint: Endpoint): boolean => endpoint.port === 0
+
+/** Makes endpoints. */
+export const Endpoint = { tcp, unix, isUnix }

@@ -1,0 +1,268 @@
+/**
+ * Decides when to connect to an endpoint again after its connection broke or could not be made, and fails its calls fast
+ * meanwhile, with the cause.
+ *
+ * Attempts follow a backoff: 250 ms first, then half as long again each time, at most 10 s, jittered. They need not be waited for: a
+ * call that finds the endpoint down (a balancer sends it there only when nothing else is usable) makes it try now, and
+ * joins that attempt; an endpoint that comes back makes the others of its client try now. (Scales' backoff is blind and
+ * was measured to fail calls for seconds after all servers were back.)
+ */
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import { abortFailure, type AbortListener, type AbortReason } from "./Abort.ts"
+import type { Attempt } from "./Call.ts"
+import type { Endpoint } from "./Endpoint.ts"
+import { durationMillis } from "./internal/options.ts"
+import { FastFailure, type InvalidOption, type RpcError } from "./RpcError.ts"
+import type { EndpointSink, Family } from "./Sink.ts"
+import { Stack, type StackShape } from "./Stack.ts"
+import { StatusCell } from "./Status.ts"
+
+/** Options of the resurrector. */
+export interface ResurrectorOptions {
+  /**
+   * Delays between attempts that nobody asked for. When it ends, only demand makes it try. Default: jittered exponential, 250 ms
+   * first, times 1.5, at most 10 s.
+   */
+  readonly backoff?: Schedule.Schedule<unknown> | undefined
+  /** The least time between a failed attempt and the next one on demand, so that a storm of calls is no storm of connects. Default 50 ms. */
+  readonly demandInterval?: Duration.Input | undefined
+}
+
+/** 250 ms first, times 1.5, at most 10 s, each spread over 80 to 120 percent. */
+export const defaultBackoff: Schedule.Schedule<unknown> = Schedule.exponential("250 millis", 1.5).pipe(
+  Schedule.modifyDelay(({ duration }) => Effect.succeed(Duration.min(duration, Duration.seconds(10)))),
+  Schedule.jittered
+)
+
+/** What one resurrector needs of its layer. */
+interface Shared {
+  readonly stack: StackShape
+  readonly backoff: Schedule.Schedule<unknown>
+  readonly demandMillis: number
+  /** The endpoints of this client that are down: each tries now when called. */
+  readonly down: Set<() => void>
+  attempts: number
+  revivals: number
+}
+
+const make = <Req, Res, E>(
+  shared: Shared,
+  inner: EndpointSink<Req, Res, E>,
+  endpoint: Endpoint
+): Effect.Effect<EndpointSink<Req, Res, E | RpcError>, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const { stack } = shared
+    const context = yield* Effect.context<never>()
+    const run = Effect.runForkWith(context)
+    const status = new StatusCell(inner.status.state, inner.status.fault)
+    let isDown = false
+    let closed = false
+    let cause: RpcError | undefined
+    /** The next delay of the backoff in milliseconds; `undefined` when it has ended. */
+    let nextDelay: () => number | undefined = () => undefined
+    let sleeping: Fiber.Fiber<unknown, unknown> | undefined
+    let attempting: Fiber.Fiber<unknown, unknown> | undefined
+    let joined: Set<(fault: RpcError | undefined) => void> = new Set()
+    let nextAttempt = Infinity
+    let lastFailed = -Infinity
+
+    const fastFailure = () => new FastFailure({ endpoint, cause, nextAttempt })
+
+    const stopSleeping = () => {
+      sleeping?.interruptUnsafe()
+      sleeping = undefined
+    }
+
+    const sleepThenTry = (millis: number) => {
+      stopSleeping()
+      nextAttempt = stack.now() + millis
+      sleeping = run(Effect.andThen(
+        Effect.sleep(Duration.millis(millis)),
+        Effect.sync(() => {
+          sleeping = undefined
+          tryNow()
+        })
+      ))
+    }
+
+    const scheduleNext = () => {
+      const delay = nextDelay()
+      if (delay === undefined) nextAttempt = Infinity
+      else sleepThenTry(delay)
+    }
+
+    const answer = (fault: RpcError | undefined) => {
+      const waiting = joined
+      joined = new Set()
+      for (const done of waiting) done(fault)
+    }
+
+    const up = () => {
+      isDown = false
+      cause = undefined
+      nextAttempt = Infinity
+      stopSleeping()
+      shared.down.delete(wake)
+      shared.revivals++
+      status.set(inner.status.state, inner.status.fault)
+      answer(undefined)
+      for (const other of [...shared.down]) other()
+    }
+
+    const tryNow = () => {
+      if (!isDown || closed || attempting !== undefined) return
+      stopSleeping()
+      shared.attempts++
+      nextAttempt = stack.now()
+      const fiber = run(inner.open)
+      attempting = fiber
+      fiber.addObserver((exit) => {
+        attempting = undefined
+        if (closed || !isDown) return
+        if (Exit.isSuccess(exit)) return up()
+        lastFailed = stack.now()
+        const reason = exit.cause.reasons.find(Cause.isFailReason)
+        if (reason !== undefined) cause = reason.error
+        scheduleNext()
+        status.set("Closed", fastFailure())
+        answer(cause ?? fastFailure())
+      })
+    }
+
+    /** Somebody wants it: tries at once, or as soon as the demand interval allows. */
+    const wake = () => {
+      if (!isDown || closed || attempting !== undefined) return
+      const wait = lastFailed + shared.demandMillis - stack.now()
+      if (wait <= 0) tryNow()
+      else if (stack.now() + wait < nextAttempt) sleepThenTry(wait)
+    }
+
+    const goDown = (fault: RpcError) => {
+      isDown = true
+      cause = fault
+      lastFailed = stack.now()
+      nextDelay = delays(shared.backoff, stack, run)
+      shared.down.add(wake)
+      scheduleNext()
+      status.set("Closed", fastFailure())
+    }
+
+    const unsubscribe = inner.status.subscribe(() => {
+      if (isDown || closed) return
+      const { fault, state } = inner.status
+      // Closed without a fault was drained or closed on purpose: it is opened again on demand, with no backoff.
+      if (state === "Closed" && fault !== undefined) goDown(fault)
+      else status.set(state, fault)
+    })
+
+    const sendWhenUp = (request: Req, attempt: Attempt): Effect.Effect<Res, E | RpcError> =>
+      Effect.callback((resume) => {
+        const reason = attempt.abort.reason
+        const at = { waiting: "connection", reached: "no", endpoint } as const
+        if (reason !== undefined) return resume(Effect.fail(abortFailure(reason, at)))
+        for (const other of [...shared.down]) other()
+        if (!isDown) return resume(inner.send(request, attempt))
+        if (attempting === undefined) return resume(Effect.fail(fastFailure()))
+        const listener: AbortListener = {
+          onAbort: (why: AbortReason) => {
+            joined.delete(done)
+            resume(Effect.fail(abortFailure(why, { ...at, cause })))
+          }
+        }
+        const done = (fault: RpcError | undefined) => {
+          attempt.abort.off(listener)
+          resume(fault === undefined ? inner.send(request, attempt) : Effect.fail(fastFailure()))
+        }
+        joined.add(done)
+        attempt.abort.on(listener)
+        return Effect.sync(() => {
+          joined.delete(done)
+          attempt.abort.off(listener)
+        })
+      })
+
+    const open: Effect.Effect<void, RpcError> = Effect.suspend(() => {
+      if (!isDown) return inner.open
+      return Effect.callback<void, RpcError>((resume) => {
+        tryNow()
+        if (!isDown) return resume(Effect.void)
+        if (attempting === undefined) return resume(Effect.fail(fastFailure()))
+        const done = (fault: RpcError | undefined) => resume(fault === undefined ? Effect.void : Effect.fail(fault))
+        joined.add(done)
+        return Effect.sync(() => void joined.delete(done))
+      })
+    })
+
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        closed = true
+        unsubscribe()
+        stopSleeping()
+        attempting?.interruptUnsafe()
+        shared.down.delete(wake)
+        answer(fastFailure())
+        status.set("Closed")
+      })
+    )
+    return {
+      send: (request, attempt) =>
+        Effect.suspend(() => isDown ? sendWhenUp(request, attempt) : inner.send(request, attempt)),
+      status,
+      open
+    }
+  })
+
+/** The delays of a schedule as numbers. Its steps are run on the spot: a backoff that waits for anything else is none. */
+const delays = (
+  schedule: Schedule.Schedule<unknown>,
+  stack: StackShape,
+  run: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
+): () => number | undefined => {
+  const made = run(Schedule.toStep(schedule)).pollUnsafe()
+  if (made === undefined || Exit.isFailure(made)) return () => undefined
+  return () => {
+    const step = run(made.value(stack.now(), undefined)).pollUnsafe()
+    return step === undefined || Exit.isFailure(step) ? undefined : Duration.toMillis(step.value[1])
+  }
+}
+
+/** The resurrector for a family: wraps the endpoints below it. */
+export const layer = <Id extends string, Req, Res, E>(
+  family: Family<Id, Req, Res, E | RpcError>,
+  options: ResurrectorOptions = {}
+): Layer.Layer<`${Id}/Endpoints`, InvalidOption, `${Id}/Endpoints` | Stack> =>
+  Layer.effect(
+    family.Endpoints,
+    Effect.gen(function*() {
+      const stack = yield* Stack
+      const inner = yield* family.Endpoints
+      const demandMillis = yield* durationMillis("demandInterval", options.demandInterval, 50)
+      const shared: Shared = {
+        stack,
+        backoff: options.backoff ?? defaultBackoff,
+        demandMillis,
+        down: new Set(),
+        attempts: 0,
+        revivals: 0
+      }
+      yield* stack.register({
+        role: "resurrector",
+        description: "connects again what broke, and fails its calls fast meanwhile",
+        options: {
+          backoff: options.backoff === undefined ? "250 ms x 1.5, at most 10 s, jittered" : "given",
+          demandIntervalMillis: demandMillis
+        },
+        snapshot: () => ({ down: shared.down.size, attempts: shared.attempts, revivals: shared.revivals })
+      })
+      return family.Endpoints.of({
+        make: (endpoint) => Effect.flatMap(inner.make(endpoint), (sink) => make(shared, sink, endpoint))
+      })
+    })
+  )

@@ -1,0 +1,100 @@
+/**
+ * How many calls of one client may be sent again: a share of those that succeeded lately, and a few a second in any case.
+ * The numbers and the token arithmetic are Finagle's.
+ */
+import * as Effect from "effect/Effect"
+import { InvalidOption } from "./RpcError.ts"
+
+/** Options of a budget. */
+export interface RetryBudgetOptions {
+  /** How long a deposit counts, in milliseconds, 1000 to 60000. Default 10000. */
+  readonly ttlMillis?: number | undefined
+  /** Retries a second that are free. Default 10. */
+  readonly minRetriesPerSecond?: number | undefined
+  /** Retries for each success: 0.2 is one for five. 0 to 1000. Default 0.2. */
+  readonly percentCanRetry?: number | undefined
+}
+
+const slices = 10
+const depositTokens = 1000
+
+/** A leaky token bucket. */
+export class RetryBudget {
+  readonly #now: () => number
+  readonly #sliceMillis: number
+  readonly #reserve: number
+  readonly #deposit: number
+  readonly #withdrawal: number
+  /** Tokens in and out of each slice of the window; one that has aged is reused. */
+  readonly #window = new Float64Array(slices)
+  #slice: number
+  #sum = 0
+
+  /** `now` reads the stack's clock in milliseconds. Options are taken as right: `make` checks them. */
+  constructor(now: () => number, options: RetryBudgetOptions = {}) {
+    const ttl = options.ttlMillis ?? 10_000
+    const percent = options.percentCanRetry ?? 0.2
+    this.#now = now
+    this.#sliceMillis = ttl / slices
+    this.#deposit = percent === 0 ? 0 : depositTokens
+    this.#withdrawal = percent === 0 ? 1 : Math.floor(depositTokens / percent)
+    this.#reserve = (options.minRetriesPerSecond ?? 10) * (ttl / 1000) * this.#withdrawal
+    this.#slice = Math.floor(now() / this.#sliceMillis)
+  }
+
+  /** Notes a success. */
+  deposit(): void {
+    this.#add(this.#deposit)
+  }
+
+  /** Takes one retry; `false`: there is none left. */
+  withdraw(): boolean {
+    this.#turn()
+    if (this.#sum + this.#reserve < this.#withdrawal) return false
+    this.#add(-this.#withdrawal)
+    return true
+  }
+
+  /** How many retries are left. */
+  get balance(): number {
+    this.#turn()
+    return Math.max(0, Math.floor((this.#sum + this.#reserve) / this.#withdrawal))
+  }
+
+  #add(tokens: number): void {
+    this.#turn()
+    this.#window[this.#slice % slices]! += tokens
+    this.#sum += tokens
+  }
+
+  /** Forgets the slices that have aged. */
+  #turn(): void {
+    const slice = Math.floor(this.#now() / this.#sliceMillis)
+    if (slice <= this.#slice) return
+    const aged = Math.min(slices, slice - this.#slice)
+    for (let i = 1; i <= aged; i++) {
+      const index = (this.#slice + i) % slices
+      this.#sum -= this.#window[index]!
+      this.#window[index] = 0
+    }
+    this.#slice = slice
+  }
+}
+
+/** Checks the options and makes a budget. */
+export const make = (
+  now: () => number,
+  options: RetryBudgetOptions = {}
+): Effect.Effect<RetryBudget, InvalidOption> => {
+  const invalid = (option: string, got: unknown, expected: string) =>
+    Effect.fail(new InvalidOption({ option: `budget.${option}`, got, expected }))
+  const { minRetriesPerSecond = 10, percentCanRetry = 0.2, ttlMillis = 10_000 } = options
+  if (!(ttlMillis >= 1000 && ttlMillis <= 60_000)) return invalid("ttlMillis", ttlMillis, "1000 to 60000")
+  if (!(minRetriesPerSecond >= 0 && minRetriesPerSecond < Infinity)) {
+    return invalid("minRetriesPerSecond", minRetriesPerSecond, "a number from 0")
+  }
+  if (!(percentCanRetry >= 0 && percentCanRetry <= 1000)) {
+    return invalid("percentCanRetry", percentCanRetry, "0 to 1000")
+  }
+  return Effect.sync(() => new RetryBudget(now, options))
+}

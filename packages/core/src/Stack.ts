@@ -1,0 +1,135 @@
+/**
+ * What all stages of one client share: its name, clock, random numbers, deadline queue and retry budget, and the register
+ * of stages that `describe` and pages read.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Random from "effect/Random"
+import type * as Scope from "effect/Scope"
+import * as Deadlines from "./Deadlines.ts"
+import { durationMillis } from "./internal/options.ts"
+import * as Budget from "./RetryBudget.ts"
+import type { InvalidOption } from "./RpcError.ts"
+
+/** One stage as the register shows it. */
+export interface StackNode {
+  /** What the stage is for: `balancer`, `resurrector`, `pool`, `transport`, ... */
+  readonly role: string
+  /** One sentence. */
+  readonly description: string
+  /** The options in force. */
+  readonly options: Readonly<Record<string, unknown>>
+  /** Its live state as plain data, read without locks on the call path. */
+  readonly snapshot: () => unknown
+}
+
+/** Options that belong to the client as a whole. */
+export interface StackOptions {
+  /** How long closing waits for outstanding calls before it aborts them. Default 5 seconds. */
+  readonly drainTimeout?: Duration.Input | undefined
+  /** How many calls may be sent again. */
+  readonly budget?: Budget.RetryBudgetOptions | undefined
+}
+
+/** The shared parts of one client. */
+export interface StackShape {
+  readonly name: string
+  readonly drainTimeoutMillis: number
+  /** Milliseconds of the stack's clock. */
+  readonly now: () => number
+  /** From 0 to 1, without 1; seeded in tests. */
+  readonly random: () => number
+  readonly deadlines: Deadlines.Deadlines
+  readonly budget: Budget.RetryBudget
+  /** Adds a stage until the scope closes. */
+  readonly register: (node: StackNode) => Effect.Effect<void, never, Scope.Scope>
+  /** The stages, in the order they were built: from the wire up. */
+  readonly nodes: () => ReadonlyArray<StackNode>
+  /** Whether a filter of the user's is in the stack, which may wait in ways no stage of ours sees. */
+  readonly filtered: () => boolean
+  readonly markFiltered: () => void
+}
+
+/** One a client; every layer of its stack needs it. */
+export class Stack extends Context.Service<Stack, StackShape>()("@scales-rpc/core/Stack") {
+  /** A stack called `name`: what logs, metrics and errors call the client. */
+  static readonly layer = (name: string, options: StackOptions = {}): Layer.Layer<Stack, InvalidOption> =>
+    Layer.effect(
+      Stack,
+      Effect.gen(function*() {
+        const context = yield* Effect.context<never>()
+        const clock = Context.get(context, Clock.Clock)
+        const random = Context.get(context, Random.Random)
+        const now = () => clock.currentTimeMillisUnsafe()
+        const drainTimeoutMillis = yield* durationMillis("drainTimeout", options.drainTimeout, 5000)
+        const budget = yield* Budget.make(now, options.budget)
+        const deadlines = yield* Deadlines.make
+        const nodes: Array<StackNode> = []
+        let filtered = false
+        const stack = Stack.of({
+          name,
+          drainTimeoutMillis,
+          now,
+          random: () => random.nextDoubleUnsafe(),
+          deadlines,
+          budget,
+          register: (node) =>
+            Effect.acquireRelease(
+              Effect.sync(() => void nodes.push(node)),
+              () => Effect.sync(() => void nodes.splice(nodes.indexOf(node), 1))
+            ),
+          nodes: () => nodes.slice(),
+          filtered: () => filtered,
+          markFiltered: () => {
+            filtered = true
+          }
+        })
+        const directory = yield* Effect.serviceOption(Stacks)
+        if (Option.isSome(directory)) yield* directory.value.add(stack)
+        return stack
+      })
+    )
+}
+
+/**
+ * The stacks of a program, for what looks at them from outside: a page, a command line, a test. A stack that is built where a
+ * directory is provided shows up in it until it closes.
+ */
+export class Stacks extends Context.Service<Stacks, {
+  readonly add: (stack: StackShape) => Effect.Effect<void, never, Scope.Scope>
+  readonly list: () => ReadonlyArray<StackShape>
+}>()("@scales-rpc/core/Stacks") {
+  /** An empty directory. */
+  static readonly layer: Layer.Layer<Stacks> = Layer.sync(Stacks, () => {
+    const stacks: Array<StackShape> = []
+    return Stacks.of({
+      add: (stack) =>
+        Effect.acquireRelease(
+          Effect.sync(() => void stacks.push(stack)),
+          () => Effect.sync(() => void stacks.splice(stacks.indexOf(stack), 1))
+        ),
+      list: () => stacks.slice()
+    })
+  })
+}
+
+/** One stage of a described stack. */
+export interface Described {
+  readonly role: string
+  readonly description: string
+  readonly options: Readonly<Record<string, unknown>>
+  readonly state: unknown
+}
+
+/** The stages of a stack with their options and live state, from the caller down. */
+export const describe = (stack: StackShape): ReadonlyArray<Described> =>
+  stack.nodes().toReversed().map(({ description, options, role, snapshot }) => ({
+    role,
+    description,
+    options,
+    state: snapshot()
+  }))

@@ -1,0 +1,243 @@
+/**
+ * What every balancer shares: which endpoints there are, by the states of a server set; a sink for each, made when it
+ * joins and closed when it has left and drained; load counted by attempt; calls that wait for a first state or a first open
+ * endpoint. How to choose is the balancer's own: a `Picker`.
+ */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { abortFailure, type AbortListener, type AbortReason } from "../Abort.ts"
+import { beginAttempt, type Call, type Outcome, settleAttempt } from "../Call.ts"
+import type { Endpoint } from "../Endpoint.ts"
+import { NoEndpoints, type RpcError } from "../RpcError.ts"
+import type { ServerSetState, States } from "../ServerSet.ts"
+import type { EndpointSink, MessageSink, SinkFactory } from "../Sink.ts"
+import type { StackShape } from "../Stack.ts"
+import { rank, type SinkState, StatusCell } from "../Status.ts"
+
+/** One endpoint of a balancer. */
+export class Member<Req = any, Res = any, E = any> {
+  /** The newest description of the endpoint; weight and metadata may change. */
+  endpoint: Endpoint
+  readonly sink: EndpointSink<Req, Res, E>
+  readonly scope: Scope.Closeable
+  /** Attempts that have begun and not ended. */
+  load = 0
+  /** 0 usable, 1 busy, 2 down. */
+  rank: 0 | 1 | 2 = 0
+  /** Where the picker keeps it; a picker's own. */
+  index = -1
+  removed = false
+  /** Given to every attempt as its end hook: made once, not once a call. */
+  readonly release: (outcome: Outcome, millis: number) => void
+  unsubscribe: () => void = () => {}
+
+  constructor(
+    endpoint: Endpoint,
+    sink: EndpointSink<Req, Res, E>,
+    scope: Scope.Closeable,
+    release: (member: Member<Req, Res, E>) => void
+  ) {
+    this.endpoint = endpoint
+    this.sink = sink
+    this.scope = scope
+    this.release = () => release(this)
+  }
+}
+
+/** Chooses among the members. Told of every change that can matter to it. */
+export interface Picker {
+  readonly add: (member: Member) => void
+  readonly remove: (member: Member) => void
+  /** Its rank or its weight changed. */
+  readonly changed: (member: Member) => void
+  /** Its load went up or down by one. */
+  readonly loaded: (member: Member) => void
+  /** The best one, not among `tried` when there is as good another; `undefined` when there are none. */
+  readonly pick: (tried: ReadonlyArray<Endpoint>) => Member | undefined
+}
+
+/** A call that waits for something to be there. */
+interface Waiter extends AbortListener {
+  readonly wake: () => void
+}
+
+const stateOf: ReadonlyArray<SinkState> = ["Open", "Busy", "Closed"]
+
+/** A balanced sink over the states of a server set. It lives as long as the scope. */
+export const make = <Req, Res, E>(
+  stack: StackShape,
+  factory: SinkFactory<Req, Res, E>,
+  states: States,
+  picker: Picker
+): Effect.Effect<
+  { readonly sink: MessageSink<Req, Res, E | RpcError>; readonly members: () => Iterable<Member<Req, Res, E>> },
+  never,
+  Scope.Scope
+> =>
+  Effect.gen(function*() {
+    const context = yield* Effect.context<never>()
+    const scope = yield* Scope.Scope
+    const run = Effect.runForkWith(context)
+    const members = new Map<string, Member<Req, Res, E>>()
+    /** Left the set with calls on them; by key, so that one that comes back is taken up again. */
+    const draining = new Map<string, Member<Req, Res, E>>()
+    const waiters = new Set<Waiter>()
+    const status = new StatusCell("Idle")
+    let latest: ServerSetState = { _tag: "Pending" }
+    let bound = false
+    let opened = false
+
+    const wakeAll = () => {
+      for (const waiter of [...waiters]) waiter.wake()
+    }
+
+    const close = (member: Member<Req, Res, E>) => {
+      member.unsubscribe()
+      if (draining.get(member.endpoint.key) === member) draining.delete(member.endpoint.key)
+      run(Scope.close(member.scope, Exit.void))
+    }
+
+    /** The status of the whole is that of its best member. */
+    const refresh = () => {
+      if (!opened) return
+      const best = picker.pick([])
+      if (best === undefined) status.set("Closed")
+      else status.set(stateOf[best.rank]!, best.rank === 0 ? undefined : best.sink.status.fault)
+    }
+
+    const observe = (member: Member<Req, Res, E>) => {
+      member.rank = rank(member.sink.status.state)
+      if (!member.removed) picker.changed(member)
+      const first = !opened && member.sink.status.state === "Open"
+      if (first) opened = true
+      refresh()
+      if (first) wakeAll()
+    }
+
+    const release = (member: Member<Req, Res, E>) => {
+      member.load--
+      if (!member.removed) picker.loaded(member)
+      else if (member.load === 0) close(member)
+    }
+
+    const join = (endpoint: Endpoint) =>
+      Effect.gen(function*() {
+        const returning = draining.get(endpoint.key)
+        if (returning !== undefined) {
+          draining.delete(endpoint.key)
+          returning.removed = false
+          returning.endpoint = endpoint
+          members.set(endpoint.key, returning)
+          picker.add(returning)
+          return
+        }
+        const own = Scope.forkUnsafe(scope)
+        const sink = yield* Scope.provide(factory.make(endpoint), own)
+        const member = new Member(endpoint, sink, own, release)
+        member.rank = rank(sink.status.state)
+        member.unsubscribe = sink.status.subscribe(() => observe(member))
+        members.set(endpoint.key, member)
+        picker.add(member)
+      })
+
+    const leave = (member: Member<Req, Res, E>) => {
+      members.delete(member.endpoint.key)
+      member.removed = true
+      picker.remove(member)
+      if (member.load === 0) close(member)
+      else draining.set(member.endpoint.key, member)
+    }
+
+    const apply = (state: ServerSetState) =>
+      Effect.gen(function*() {
+        if (bound && (state._tag === "Pending" || state._tag === "Failed")) return
+        latest = state
+        if (state._tag === "Pending") return
+        if (state._tag !== "Failed") bound = true
+        const next = new Map<string, Endpoint>()
+        if (state._tag === "Bound") { for (const endpoint of state.endpoints) next.set(endpoint.key, endpoint) }
+        for (const member of [...members.values()]) if (!next.has(member.endpoint.key)) leave(member)
+        for (const endpoint of next.values()) {
+          const member = members.get(endpoint.key)
+          if (member === undefined) yield* join(endpoint)
+          else if (member.endpoint !== endpoint) {
+            const reweighed = member.endpoint.weight !== endpoint.weight
+            member.endpoint = endpoint
+            if (reweighed) picker.changed(member)
+          }
+        }
+        refresh()
+        wakeAll()
+      })
+
+    const noEndpoints = () =>
+      new NoEndpoints({ stack: stack.name, cause: latest._tag === "Failed" ? latest.cause : undefined })
+
+    /** Nothing can be chosen yet: no state, or no endpoint was ever open and all that were tried are down. */
+    const mustWait = () => {
+      if (latest._tag === "Pending") return true
+      if (opened) return false
+      const best = picker.pick([])
+      return best !== undefined && best.rank === 2
+    }
+
+    const waitThen = <A, E2>(call: Call | undefined, then: () => Effect.Effect<A, E2>) =>
+      Effect.callback<A, E2 | RpcError>((resume) => {
+        const leaveWait = () => {
+          waiters.delete(waiter)
+          call?.abort.off(waiter)
+        }
+        const waiter: Waiter = {
+          wake: () => {
+            if (mustWait()) return
+            leaveWait()
+            resume(Effect.suspend(then))
+          },
+          onAbort: (reason: AbortReason) => {
+            waiters.delete(waiter)
+            const cause = picker.pick([])?.sink.status.fault
+            resume(Effect.fail(abortFailure(reason, { waiting: "endpoint", reached: "no", cause })))
+          }
+        }
+        waiters.add(waiter)
+        call?.abort.on(waiter)
+        return Effect.sync(leaveWait)
+      })
+
+    const send = (request: Req, call: Call): Effect.Effect<Res, E | RpcError> =>
+      Effect.suspend((): Effect.Effect<Res, E | RpcError> => {
+        const reason = call.abort.reason
+        if (reason !== undefined) return Effect.fail(abortFailure(reason, { waiting: "endpoint", reached: "no" }))
+        if (!opened && mustWait()) return waitThen(call, () => send(request, call))
+        const member = picker.pick(call.tried) as Member<Req, Res, E> | undefined
+        if (member === undefined) return Effect.fail(noEndpoints())
+        const trying = beginAttempt(call, member.endpoint, stack.now)
+        member.load++
+        picker.loaded(member)
+        trying.onEnd(member.release)
+        return Effect.onExitPrimitive(member.sink.send(request, trying), (exit) => {
+          settleAttempt(trying, exit)
+          return undefined
+        })
+      })
+
+    /** Opens endpoints one after another until one is open; when none can be, waits for one that heals. */
+    const open: Effect.Effect<void, RpcError> = Effect.suspend((): Effect.Effect<void, RpcError> => {
+      if (latest._tag === "Pending") return waitThen(undefined, () => open)
+      if (members.size === 0) return Effect.fail(noEndpoints())
+      const untried = [...members.values()].toSorted((a, b) => a.rank - b.rank)
+      const next = (): Effect.Effect<void, RpcError> => {
+        const member = untried.shift()
+        if (member === undefined) return opened ? Effect.void : waitThen(undefined, () => Effect.void)
+        return member.sink.status.state === "Open" ? Effect.void : Effect.catchCause(member.sink.open, next1)
+      }
+      const next1 = (_cause: unknown) => next()
+      return next()
+    })
+
+    yield* Effect.addFinalizer(() => Effect.sync(() => status.set("Closed")))
+    yield* Effect.forkScoped(Stream.runForEach(states, apply), { startImmediately: true })
+    return { sink: { send, status, open }, members: () => members.values() }
+  })

@@ -1,0 +1,40 @@
+/** Checks of options, made when a layer is built. */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import { InvalidOption } from "../RpcError.ts"
+
+/** A duration as milliseconds: finite and at least `min`. */
+export const durationMillis = (
+  option: string,
+  input: Duration.Input | undefined,
+  fallback: number,
+  min = 0
+): Effect.Effect<number, InvalidOption> => {
+  if (input === undefined) return Effect.succeed(fallback)
+  const duration = Duration.fromInput(input)
+  const millis = Option.isSome(duration) ? Duration.toMillis(duration.value) : NaN
+  return millis >= min && millis < Infinity
+    ? Effect.succeed(millis)
+    : Effect.fail(
+      new InvalidOption({
+        option,
+        got: typeof input === "object" ? JSON.stringify(input) : input,
+        expected: `a finite duration of at least ${min} ms`
+      })
+    )
+}
+
+/** A whole number within bounds, or the fallback. */
+export const wholeNumber = (
+  option: string,
+  value: number | undefined,
+  fallback: number,
+  min: number,
+  max = Number.MAX_SAFE_INTEGER
+): Effect.Effect<number, InvalidOption> =>
+  value === undefined
+    ? Effect.succeed(fallback)
+    : Number.isInteger(value) && value >= min && value <= max
+    ? Effect.succeed(value)
+    : Effect.fail(new InvalidOption({ option, got: value, expected: `a whole number, ${min} to ${max}` }))

@@ -1,0 +1,33 @@
+// Brings what the other commands need: the dependencies of the lock file, the pinned Node among them. Runs under any Node from
+// 20 on, before every npm script; costs some milliseconds when all is there.
+import { spawnSync } from "node:child_process"
+import { createHash } from "node:crypto"
+import { existsSync, readFileSync, writeFileSync } from "node:fs"
+import { dirname, join } from "node:path"
+import { fileURLToPath } from "node:url"
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)))
+const lock = createHash("sha256").update(readFileSync(join(root, "package-lock.json"))).digest("hex")
+const stamp = join(root, "node_modules", ".setup")
+const node = join(root, "node_modules", ".bin", "node")
+
+if (!(existsSync(stamp) && readFileSync(stamp, "utf8") === lock && existsSync(node))) {
+  console.error("setting up: installing dependencies and the pinned Node (once)")
+  // No install scripts: nothing here needs one, and one that is not run can do no harm.
+  const { status } = spawnSync("npm", ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], {
+    cwd: root,
+    stdio: ["ignore", "inherit", "inherit"]
+  })
+  if (status !== 0) {
+    console.error("setting up failed: `npm ci` did not succeed; its message is above")
+    process.exit(status ?? 1)
+  }
+  if (!existsSync(node)) {
+    console.error(
+      `setting up failed: no pinned Node for ${process.platform}-${process.arch}; ` +
+        "Linux on x64 and arm64 bring theirs, elsewhere run the scripts with Node 24"
+    )
+    process.exit(1)
+  }
+  writeFileSync(stamp, lock)
+}
