@@ -11,7 +11,8 @@ import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import { Abort, abortFailure, type AbortListener, type AbortReason } from "./Abort.ts"
 import type { Call, Classifier } from "./Call.ts"
-import { durationMillis } from "./internal/options.ts"
+import { CallContext } from "./CallContext.ts"
+import { durationMillis } from "./options.ts"
 import { CallSettings } from "./Rpc.ts"
 import { type InvalidOption, type RpcError, StackClosed } from "./RpcError.ts"
 import { Stack } from "./Stack.ts"
@@ -30,6 +31,8 @@ export interface DispatcherOptions {
   readonly service: string
   /** How long a call may take when it says nothing nearer. */
   readonly timeout: Duration.Input
+  /** Entries that every call carries, over what its caller set. Default: none. */
+  readonly context?: CallContext | undefined
 }
 
 /** Runs calls. */
@@ -93,6 +96,7 @@ export const make = (
     const stack = yield* Stack
     const timeoutMillis = yield* durationMillis("timeout", options.timeout, 0, 1)
     const { budget, deadlines } = stack
+    const own = options.context ?? CallContext.empty
     const counts: Counts = { calls: 0, successes: 0, outstanding: 0, failures: {} }
     let closed = false
     let idle: Deferred.Deferred<void> | undefined
@@ -155,7 +159,7 @@ export const make = (
           method: method.name,
           idempotent: method.idempotent || settings.idempotent,
           deadline,
-          context: settings.context,
+          context: own.isEmpty ? settings.context : settings.context.merge(own),
           abort,
           tried: [],
           classify: method.classify,

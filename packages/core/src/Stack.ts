@@ -4,14 +4,14 @@
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
 import * as Deadlines from "./Deadlines.ts"
-import { durationMillis } from "./internal/options.ts"
+import { durationMillis } from "./options.ts"
 import * as Budget from "./RetryBudget.ts"
 import type { InvalidOption } from "./RpcError.ts"
 

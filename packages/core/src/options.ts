@@ -1,8 +1,8 @@
-/** Checks of options, made when a layer is built. */
+/** Checks of options, made when a layer is built: for protocols and stages of other packages too. */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { InvalidOption } from "../RpcError.ts"
+import { InvalidOption } from "./RpcError.ts"
 
 /** A duration as milliseconds: finite and at least `min`. */
 export const durationMillis = (

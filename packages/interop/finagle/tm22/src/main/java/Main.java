@@ -1,0 +1,33 @@
+import com.twitter.finagle.ServiceFactory;
+import com.twitter.finagle.ThriftMux;
+import java.util.Arrays;
+
+/** A ThriftMux server or client of Finagle 22.7.0, told over stdin what to do. */
+public final class Main {
+  private Main() {}
+
+  public static void main(String[] arguments) throws Exception {
+    Console.quiet();
+    Words words = new Words(Arrays.asList(arguments));
+    switch (words.at(0)) {
+      case "server" -> server(words);
+      case "client" ->
+        Console.serve(Json.object("mode", "client"), new ClientCommands<>(new EchoClient(), words.at(1), words));
+      default -> throw new IllegalArgumentException("server or client, not " + words.at(0));
+    }
+  }
+
+  private static void server(Words options) throws Exception {
+    Sessions sessions = new Sessions();
+    Handler handler = new Handler();
+    Counters counters = Counters.asked(options);
+    ThriftMux.Server plain = counters == null ? ThriftMux.server() : ThriftMux.server().withStatsReceiver(counters);
+    ThriftMux.Server windowed = ServerCommands.windowed(plain, options);
+    ThriftMux.Server server = sessions.watching(windowed.filtered(new EchoServer.Envelope()));
+    ServiceFactory<byte[], byte[]> services =
+      sessions.factory(options.has("reject-sessions"), (session) -> new EchoServer(handler, session));
+    ServerCommands commands =
+      new ServerCommands(options, sessions, handler, counters, (address) -> server.serve(address, services));
+    Console.serve(Json.object("mode", "server", "port", commands.port()), commands);
+  }
+}

@@ -1,0 +1,598 @@
+/**
+ * The client's side of one mux connection, without the socket: bytes come in by `receive`, go out through a `ChunkSink`. Handshake,
+ * tags, dispatch, discard, drain, lease, pings, and every way it can end. The rules are those of Finagle's sessions.
+ */
+import {
+  abortFailure,
+  type AbortListener,
+  type AbortReason,
+  type Attempt,
+  ConnectFailed,
+  ConnectionClosed,
+  type Deadlines,
+  type Endpoint,
+  Nacked,
+  ProtocolError,
+  type RpcError,
+  ServerFailed,
+  StatusCell,
+  Timer,
+  Unsendable
+} from "@scales-rpc/core"
+import * as Effect from "effect/Effect"
+import type { ClientContexts } from "./ClientContexts.ts"
+import { MuxDecodeError, MuxEncodeError } from "./CodecError.ts"
+import { decodeHeaders, responseHeadersId } from "./Contexts.ts"
+import { decode } from "./Decode.ts"
+import { Fragments } from "./Fragments.ts"
+import { FrameReader } from "./FrameReader.ts"
+import { type ChunkSink, FrameWriter, Outgoing } from "./FrameWriter.ts"
+import {
+  controlTag,
+  fragmentBit,
+  type Limits,
+  markerTag,
+  type Message,
+  type Pair,
+  type Sendable,
+  Status,
+  Type,
+  version
+} from "./Message.ts"
+import type { MuxRequest, MuxResponse } from "./Mux.ts"
+import { MuxFailure, muxFailureOf } from "./MuxFailure.ts"
+import { Tags } from "./Tags.ts"
+
+/** What a session is told by its transport. */
+export interface ClientSessionOptions {
+  readonly endpoint: Endpoint
+  /** Where its bytes go. */
+  readonly sink: ChunkSink
+  readonly limits: Limits
+  /** Bytes of one fragment that the server may send: the `mux-framer` that is offered. */
+  readonly window: number
+  readonly pingIntervalMillis: number
+  readonly pingTimeoutMillis: number
+  readonly handshakeTimeoutMillis: number
+  /** The stack's clock in milliseconds, and its timers. */
+  readonly now: () => number
+  readonly deadlines: Deadlines
+  readonly contexts: ClientContexts
+  readonly counts: ClientCounts
+  /** The handshake is over: the session takes calls, or why it does not. */
+  readonly onReady: (fault: RpcError | undefined) => void
+  /** The session has ended: the transport closes the connection. Called once, after every call has been failed. */
+  readonly onEnd: () => void
+}
+
+/** What the sessions of one transport have seen. */
+export interface ClientCounts {
+  dispatches: number
+  discards: number
+  nacks: number
+  drains: number
+  leases: number
+  pings: number
+  pingTimeouts: number
+  downgrades: number
+}
+
+/** What the text of the discard of a superseded request must contain for Finagle to ignore it in its statistics. */
+const supersededText = "Request was superseded by another in BackupRequestFilter"
+
+const utf8 = new TextEncoder()
+const fromUtf8 = new TextDecoder()
+const probeText = "tinit check"
+const framerKey = utf8.encode("mux-framer")
+const tlsKey = utf8.encode("tls")
+const off = utf8.encode("off")
+const responseHeadersKey = utf8.encode(responseHeadersId)
+const noContexts: ReadonlyArray<Pair> = []
+
+const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => {
+  if (a.length !== b.length) return false
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false
+  return true
+}
+
+/** A timer that calls a function. */
+class CallAt extends Timer {
+  readonly #f: () => void
+  constructor(at: number, f: () => void) {
+    super(at)
+    this.#f = f
+  }
+  fire(): void {
+    this.#f()
+  }
+}
+
+/** A request whose reply is awaited. Its tag is held; it hears when its call is aborted. */
+class Exchange implements AbortListener {
+  readonly session: ClientSession
+  readonly tag: number
+  readonly attempt: Attempt
+  readonly request: MuxRequest
+  readonly resume: (effect: Effect.Effect<MuxResponse, RpcError>) => void
+  outgoing: Outgoing
+
+  constructor(
+    session: ClientSession,
+    tag: number,
+    attempt: Attempt,
+    request: MuxRequest,
+    resume: (effect: Effect.Effect<MuxResponse, RpcError>) => void,
+    outgoing: Outgoing
+  ) {
+    this.session = session
+    this.tag = tag
+    this.attempt = attempt
+    this.request = request
+    this.resume = resume
+    this.outgoing = outgoing
+  }
+
+  onAbort(reason: AbortReason): void {
+    const { endpoint } = this.attempt
+    const written = this.session.discard(
+      this,
+      reason._tag === "Superseded" ? supersededText : reason._tag === "Timeout"
+        ? `no reply within ${reason.timeoutMillis} ms`
+        : "the client is closed"
+    )
+    this.resume(Effect.fail(abortFailure(reason, {
+      waiting: written ? "reply" : "queue",
+      reached: written ? "maybe" : "no",
+      endpoint
+    })))
+  }
+}
+
+/** Holds the tag of a discarded request until the server answers it. */
+const discarded = Symbol("discarded")
+
+type Phase = "probing" | "initializing" | "open" | "draining" | "ended"
+
+/** One session. */
+export class ClientSession {
+  readonly status = new StatusCell("Idle")
+  readonly #options: ClientSessionOptions
+  readonly #writer: FrameWriter
+  readonly #reader: FrameReader
+  readonly #fragments: Fragments
+  readonly #tags = new Tags()
+  /** By tag. */
+  readonly #exchanges: Array<Exchange | typeof discarded | undefined> = []
+  /** Exchanges that somebody waits for: tags in use without the discarded. */
+  #outstanding = 0
+  #phase: Phase = "probing"
+  /** Whether the server knows Tdispatch: unknown until it answers one. */
+  #canDispatch: boolean | undefined
+  #timer: Timer | undefined
+  #lease: Timer | undefined
+  #pingOutstanding = false
+
+  constructor(options: ClientSessionOptions) {
+    this.#options = options
+    this.#writer = new FrameWriter(options.sink)
+    this.#reader = new FrameReader(options.limits)
+    this.#fragments = new Fragments(options.limits)
+  }
+
+  /** Calls that wait for their reply. */
+  get outstanding(): number {
+    return this.#outstanding
+  }
+
+  /** Tags that are held: outstanding calls, and discarded ones that the server has not answered. */
+  get tagsInUse(): number {
+    return this.#tags.size
+  }
+
+  /** Begins the handshake. Nothing else is sent before it has ended. */
+  start(): void {
+    this.#setTimer(this.#options.handshakeTimeoutMillis, () => {
+      this.#handshakeFailed(`no answer within ${this.#options.handshakeTimeoutMillis} ms`)
+    })
+    this.#writer.send({ _tag: "Rerr", tag: controlTag, why: probeText })
+  }
+
+  /** Bytes from the server. */
+  receive(chunk: Uint8Array): void {
+    if (this.#phase === "ended") return
+    try {
+      this.#reader.push(chunk, this.#onFrame)
+    } catch (error) {
+      if (!(error instanceof MuxDecodeError)) throw error
+      this.#protocolError(error.message, error)
+    }
+  }
+
+  /** The socket takes more. */
+  writable(): void {
+    this.#writer.drained()
+  }
+
+  /** The connection is gone. `cause`: what the socket said. */
+  connectionLost(cause: unknown): void {
+    if (this.#phase === "probing" || this.#phase === "initializing") return this.#handshakeFailed(cause)
+    // A server that has announced its end may end: that is no fault of the endpoint.
+    this.#end(this.#phase === "draining" ? undefined : this.#closed("maybe", cause), cause)
+  }
+
+  /** Ends the session from this side; calls that wait fail. */
+  close(cause: unknown): void {
+    this.#end(undefined, cause)
+  }
+
+  /** One exchange. */
+  readonly send = (request: MuxRequest, attempt: Attempt): Effect.Effect<MuxResponse, RpcError> =>
+    Effect.callback<MuxResponse, RpcError>((resume) => {
+      const { abort } = attempt
+      if (abort.reason !== undefined) {
+        return resume(Effect.fail(
+          abortFailure(abort.reason, { waiting: "queue", reached: "no", endpoint: attempt.endpoint })
+        ))
+      }
+      if (this.#phase !== "open") return resume(Effect.fail(this.#unavailable()))
+      const tag = this.#tags.take()
+      if (tag < 0) return resume(Effect.fail(this.#nacked("every tag of the session is in use", true)))
+      let outgoing: Outgoing
+      try {
+        outgoing = this.#writer.send(this.#message(tag, request, attempt))
+      } catch (cause) {
+        this.#tags.free(tag)
+        if (cause instanceof MuxEncodeError) {
+          return resume(Effect.fail(new Unsendable({ what: cause.message, cause })))
+        }
+        throw cause
+      }
+      const exchange = new Exchange(this, tag, attempt, request, resume, outgoing)
+      this.#exchanges[tag] = exchange
+      this.#outstanding++
+      this.#options.counts.dispatches++
+      abort.on(exchange)
+      return Effect.sync(() => {
+        abort.off(exchange)
+        this.discard(exchange, "interrupted by the caller")
+      })
+    })
+
+  /**
+   * Gives up on an exchange. While its request is still queued it is taken back and the tag is free; otherwise the server is told, and
+   * the tag is held until it answers. Says whether any of it had left.
+   */
+  discard(exchange: Exchange, why: string): boolean {
+    const { outgoing, tag } = exchange
+    const written = this.#writer.remove(outgoing)
+    if (this.#exchanges[tag] !== exchange) return written !== "unwritten"
+    this.#outstanding--
+    if (written === "unwritten") {
+      this.#exchanges[tag] = undefined
+      this.#tags.free(tag)
+    } else {
+      this.#exchanges[tag] = discarded
+      this.#options.counts.discards++
+      this.#writer.send({ _tag: "Tdiscarded", tag: markerTag, which: tag, why })
+    }
+    this.#checkDrained()
+    return written !== "unwritten"
+  }
+
+  #message(tag: number, request: MuxRequest, attempt: Attempt): Sendable {
+    const marshalled = this.#options.contexts.marshal(attempt, this.#options.now())
+    if (this.#canDispatch !== false) {
+      return {
+        _tag: "Tdispatch",
+        tag,
+        contexts: marshalled.contexts,
+        destination: marshalled.destination,
+        dtab: marshalled.dtab,
+        body: request.body
+      }
+    }
+    const trace = marshalled.trace
+    return {
+      _tag: "Treq",
+      tag,
+      trace: trace && {
+        spanId: trace.spanId,
+        parentId: trace.parentId,
+        traceId: trace.traceId,
+        flags: Number(trace.flags & 1n)
+      },
+      body: request.body
+    }
+  }
+
+  readonly #onFrame = (type: number, tagBits: number, frame: Uint8Array): void => {
+    if (this.#phase === "ended") return
+    const body = this.#fragments.push(type, tagBits, frame)
+    if (body === undefined) return
+    const tag = tagBits & ~fragmentBit
+    // The common case by hand: a good reply without contexts needs no message object.
+    if (
+      type === Type.Rdispatch && body.length >= 3 && body[0] === Status.Ok && body[1] === 0 && body[2] === 0 &&
+      (this.#phase === "open" || this.#phase === "draining")
+    ) {
+      this.#canDispatch = true
+      this.#succeed(tag, { body: body.subarray(3), contexts: noContexts })
+    } else this.#onMessage(decode(type, tag, body, this.#options.limits))
+  }
+
+  #onMessage(message: Message): void {
+    switch (this.#phase) {
+      case "probing":
+        return this.#onProbeAnswer(message)
+      case "initializing":
+        return this.#onInitAnswer(message)
+      default:
+        return this.#onSessionMessage(message)
+    }
+  }
+
+  #onProbeAnswer(message: Message): void {
+    if (message._tag === "Rerr" && message.tag === controlTag && message.why === probeText) {
+      this.#phase = "initializing"
+      const window = new Uint8Array(4)
+      new DataView(window.buffer).setInt32(0, this.#options.window)
+      this.#writer.send({
+        _tag: "Tinit",
+        tag: controlTag,
+        version,
+        headers: [[framerKey, window], [tlsKey, off]]
+      })
+      return
+    }
+    // A server that knows no handshake: the session goes on without. What it sent is lost only if it answers the probe.
+    this.#ready()
+    if (message._tag !== "Rerr") this.#onSessionMessage(message)
+  }
+
+  #onInitAnswer(message: Message): void {
+    if (message._tag === "Rerr") return this.#handshakeFailed(message.why)
+    if (message._tag !== "Rinit") return this.#handshakeFailed(`the server answered Tinit with ${message._tag}`)
+    if (message.version !== version) return this.#handshakeFailed(`the server speaks version ${message.version}`)
+    for (const [key, value] of message.headers) {
+      if (!sameBytes(key, framerKey)) continue
+      const window = value.length === 4 ? new DataView(value.buffer, value.byteOffset, 4).getInt32(0) : 0
+      if (window <= 0) return this.#handshakeFailed("the server's mux-framer is not a positive 32-bit number")
+      this.#writer.window = window
+    }
+    this.#ready()
+  }
+
+  #ready(): void {
+    this.#phase = "open"
+    this.#clearTimer()
+    this.status.set("Open")
+    this.#options.onReady(undefined)
+    // What hears of it may have ended the session.
+    if (this.#is("open")) this.#ping()
+  }
+
+  #onSessionMessage(message: Message): void {
+    switch (message._tag) {
+      case "Rdispatch":
+        this.#canDispatch = true
+        return this.#onReply(message.tag, message.status, message.contexts, message.body)
+      case "Rreq":
+        return this.#onReply(message.tag, message.status, noContexts, message.body)
+      case "Rerr":
+        return this.#onRerr(message.tag, message.why)
+      case "Rdiscarded":
+        return this.#fail(
+          message.tag,
+          (endpoint) =>
+            new ServerFailed({ endpoint, why: "discarded by the server", retryable: false, rejected: false })
+        )
+      case "Tping":
+        this.#writer.send({ _tag: "Rping", tag: message.tag })
+        return
+      case "Rping":
+        return this.#onPong()
+      case "Tdrain":
+        return this.#onDrain(message.tag)
+      case "Tlease":
+        if (message.unit !== 0) return this.#protocolError(`Tlease with unit ${message.unit}`)
+        return this.#onLease(Number(message.howMuch))
+      // A server discards nothing of a client's.
+      case "Tdiscarded":
+        return
+      case "Rdrain":
+      case "Rinit":
+        // An answer to nothing, on a control tag: no call waits for it.
+        return
+      case "Tdispatch":
+      case "Treq":
+      case "Tinit":
+        return this.#protocolError(`the server sent a ${message._tag}`)
+    }
+  }
+
+  #onReply(tag: number, status: number, contexts: ReadonlyArray<Pair>, body: Uint8Array): void {
+    if (status === Status.Ok) return this.#succeed(tag, { body, contexts })
+    const flags = muxFailureOf(contexts) ?? (status === Status.Nack ? MuxFailure.Retryable | MuxFailure.Rejected : 0)
+    const retryable = (flags & MuxFailure.Retryable) !== 0
+    if (status === Status.Nack) this.#options.counts.nacks++
+    this.#fail(tag, (endpoint) =>
+      status === Status.Nack
+        ? new Nacked({ endpoint, why: body.length === 0 ? "nack" : fromUtf8.decode(body), retryable })
+        : new ServerFailed({
+          endpoint,
+          why: fromUtf8.decode(body),
+          retryable,
+          rejected: (flags & MuxFailure.Rejected) !== 0
+        }))
+  }
+
+  /** An Rerr means that the server could not act on the message: before it has ever answered a Tdispatch, that it knows none. */
+  #onRerr(tag: number, why: string): void {
+    const exchange = this.#exchanges[tag]
+    if (
+      exchange !== undefined && exchange !== discarded && this.#canDispatch !== true &&
+      exchange.outgoing.message._tag === "Tdispatch"
+    ) {
+      if (this.#canDispatch === undefined) this.#options.counts.downgrades++
+      this.#canDispatch = false
+      exchange.outgoing = this.#writer.send(this.#message(tag, exchange.request, exchange.attempt))
+      return
+    }
+    this.#fail(tag, (endpoint) => new ServerFailed({ endpoint, why, retryable: false, rejected: false }))
+  }
+
+  /** Takes the exchange of a tag off the session: whatever the answer, the tag is free. */
+  #take(tag: number): Exchange | undefined {
+    const exchange = this.#exchanges[tag]
+    if (exchange === undefined) return undefined
+    this.#exchanges[tag] = undefined
+    this.#tags.free(tag)
+    if (exchange === discarded) return undefined
+    this.#outstanding--
+    exchange.attempt.abort.off(exchange)
+    // A reply to a request that is not fully written: what is left of it is of no use.
+    if (exchange.outgoing.written !== "written") this.#writer.remove(exchange.outgoing)
+    return exchange
+  }
+
+  #succeed(tag: number, response: MuxResponse): void {
+    const exchange = this.#take(tag)
+    if (exchange !== undefined) {
+      const { reply } = exchange.attempt
+      if (reply !== undefined) reply.headers = responseHeaders(response.contexts)
+      exchange.resume(Effect.succeed(response))
+    }
+    this.#checkDrained()
+  }
+
+  #fail(tag: number, error: (endpoint: Endpoint) => RpcError): void {
+    const exchange = this.#take(tag)
+    if (exchange !== undefined) exchange.resume(Effect.fail(error(this.#options.endpoint)))
+    this.#checkDrained()
+  }
+
+  #onDrain(tag: number): void {
+    this.#writer.send({ _tag: "Rdrain", tag })
+    if (this.#phase !== "open") return
+    this.#phase = "draining"
+    this.#options.counts.drains++
+    this.#clearLease()
+    this.status.set("Busy", this.#nacked("the server is draining", true))
+    this.#checkDrained()
+  }
+
+  /** A draining session has ended once nobody waits for anything. */
+  #checkDrained(): void {
+    if (this.#phase !== "draining" || this.#outstanding > 0) return
+    // The Rdrain goes out first: the server waits for it.
+    this.#writer.flush()
+    this.#end(undefined, "drained")
+  }
+
+  #onLease(millis: number): void {
+    if (this.#phase !== "open") return
+    this.#options.counts.leases++
+    this.#clearLease()
+    if (millis <= 0) return this.status.set("Busy")
+    this.status.set("Open")
+    const now = this.#options.now()
+    this.#lease = new CallAt(now + millis, () => {
+      this.#lease = undefined
+      if (this.#phase === "open") this.status.set("Busy")
+    })
+    this.#options.deadlines.add(this.#lease, now)
+  }
+
+  #ping(): void {
+    this.#options.counts.pings++
+    this.#pingOutstanding = true
+    this.#writer.send({ _tag: "Tping", tag: controlTag })
+    this.#setTimer(this.#options.pingTimeoutMillis, () => {
+      this.#options.counts.pingTimeouts++
+      const cause = `no answer to a ping within ${this.#options.pingTimeoutMillis} ms`
+      this.#end(this.#closed("maybe", cause), cause)
+    })
+  }
+
+  #onPong(): void {
+    if (!this.#pingOutstanding) return
+    this.#pingOutstanding = false
+    this.#setTimer(this.#options.pingIntervalMillis, () => this.#ping())
+  }
+
+  #handshakeFailed(cause: unknown): void {
+    const fault = new ConnectFailed({ endpoint: this.#options.endpoint, phase: "handshake", cause })
+    this.#end(fault, cause)
+    this.#options.onReady(fault)
+  }
+
+  #protocolError(what: string, cause?: unknown): void {
+    const fault = new ProtocolError({ endpoint: this.#options.endpoint, what, cause })
+    if (this.#phase === "probing" || this.#phase === "initializing") return this.#handshakeFailed(fault)
+    this.#end(fault, fault)
+  }
+
+  /** Ends the session: the status first, so that whoever is sent elsewhere does not come back here; then every call. */
+  #end(fault: RpcError | undefined, cause: unknown): void {
+    if (this.#phase === "ended") return
+    this.#phase = "ended"
+    this.#clearTimer()
+    this.#clearLease()
+    this.#writer.close()
+    this.#fragments.clear()
+    const waiting = this.#exchanges.filter((exchange) => exchange !== undefined && exchange !== discarded)
+    this.#exchanges.length = 0
+    this.#outstanding = 0
+    this.status.set("Closed", fault)
+    for (const exchange of waiting) {
+      exchange.attempt.abort.off(exchange)
+      const unsent = exchange.outgoing.written !== "written"
+      exchange.resume(Effect.fail(
+        !unsent && fault?._tag === "ProtocolError" ? fault : this.#closed(unsent ? "no" : "maybe", cause)
+      ))
+    }
+    this.#options.onEnd()
+  }
+
+  #is(phase: Phase): boolean {
+    return this.#phase === phase
+  }
+
+  #closed(reached: "no" | "maybe", cause: unknown): ConnectionClosed {
+    return new ConnectionClosed({ endpoint: this.#options.endpoint, reached, cause })
+  }
+
+  #nacked(why: string, retryable: boolean): Nacked {
+    return new Nacked({ endpoint: this.#options.endpoint, why, retryable })
+  }
+
+  #unavailable(): RpcError {
+    return this.#phase === "draining"
+      ? this.#nacked("the server is draining", true)
+      : this.#closed("no", this.status.fault ?? "the session is not open")
+  }
+
+  #setTimer(millis: number, f: () => void): void {
+    this.#clearTimer()
+    const now = this.#options.now()
+    this.#timer = new CallAt(now + millis, f)
+    this.#options.deadlines.add(this.#timer, now)
+  }
+
+  #clearTimer(): void {
+    if (this.#timer !== undefined) this.#options.deadlines.remove(this.#timer)
+    this.#timer = undefined
+  }
+
+  #clearLease(): void {
+    if (this.#lease !== undefined) this.#options.deadlines.remove(this.#lease)
+    this.#lease = undefined
+  }
+}
+
+const responseHeaders = (contexts: ReadonlyArray<Pair>): ReadonlyArray<readonly [string, string]> => {
+  for (const [key, value] of contexts) {
+    if (sameBytes(key, responseHeadersKey)) return decodeHeaders(value) ?? []
+  }
+  return []
+}

@@ -1,0 +1,159 @@
+/**
+ * Thrift over mux, ready made: a typed client over the whole default stack, whose parts can be replaced by role.
+ *
+ *     class Echo extends ThriftService<Echo>()("Echo", EchoGen) {}
+ *     const EchoLive = ThriftMux.layer(Echo, { uri: "tcp://localhost:8080" })
+ */
+import {
+  type BuildError,
+  CallContext,
+  ClientId,
+  HeapBalancer,
+  Requeue,
+  Resurrector,
+  type RpcError,
+  ServerSet,
+  SingletonPool,
+  Stack,
+  type StackOptions,
+  Timeout
+} from "@scales-rpc/core"
+import { durationMillis } from "@scales-rpc/core/options"
+import { Mux, MuxTransport } from "@scales-rpc/mux"
+import { Thrift, type ThriftService } from "@scales-rpc/thrift"
+import * as Config from "effect/Config"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+
+/** A stage of the balanced plane: gets what is below it, may need `R` of the user's. */
+type Balanced<R> = Layer.Layer<"Mux/Balanced", BuildError, R>
+type Endpoints<R> = Layer.Layer<"Mux/Endpoints", BuildError, R>
+type Connector<R> = Layer.Layer<"Mux/Connector", BuildError, R>
+
+/** The parts of the stack that can be given. Each is a layer over the plane below it; the default is named with it. */
+export interface Roles<Above, Bal, Below, Pool, Transport, Set> {
+  /** Filters over every call, above requeues and the balancer (`Filter.above`). Default: none. */
+  readonly above?: Balanced<Above> | undefined
+  /** Default `HeapBalancer.layer(Mux)`. */
+  readonly balancer?: Balanced<Bal> | undefined
+  /** Filters over every attempt at one endpoint, above the resurrector (`Filter.below`). Default: none. */
+  readonly below?: Endpoints<Below> | undefined
+  /** Default `SingletonPool.layer(Mux)`. */
+  readonly pool?: Endpoints<Pool> | undefined
+  /** Default `MuxTransport.layer(options.mux)`. */
+  readonly transport?: Connector<Transport> | undefined
+  /** Default `ServerSet.fromUri(uri)`. */
+  readonly serverSet?: Layer.Layer<ServerSet, BuildError, Set> | undefined
+}
+
+/** Where the endpoints come from: a URI, or a server set of one's own. */
+export type Source<Set> =
+  | { readonly uri: string }
+  | { readonly uri?: undefined; readonly serverSet: Layer.Layer<ServerSet, BuildError, Set> }
+
+/** Options of a ThriftMux client. */
+export interface ThriftMuxOptions extends Thrift.ThriftClientOptions, StackOptions {
+  /** What the client is called in logs, metrics and errors. Default: the service's key. */
+  readonly label?: string | undefined
+  /** Who calls, sent with every call; it beats one that a caller set. Default: none is sent. */
+  readonly clientId?: string | undefined
+  /**
+   * Building the layer waits until an endpoint is open: `true` for at most 10 seconds, or for the time given; then it fails with
+   * `Timeout`. Default: building never connects, the first call does.
+   */
+  readonly eager?: boolean | Duration.Input | undefined
+  readonly resurrector?: Resurrector.ResurrectorOptions | undefined
+  readonly mux?: MuxTransport.MuxTransportOptions | undefined
+}
+
+/** What is left for the user to provide once the stack has given each role what is below it. */
+export type Rest<Above, Bal, Below, Pool, Transport, Set> =
+  | Exclude<Above, "Mux/Balanced" | Stack>
+  | Exclude<Bal, "Mux/Endpoints" | ServerSet | Stack>
+  | Exclude<Below, "Mux/Endpoints" | Stack>
+  | Exclude<Pool, "Mux/Connector" | Stack>
+  | Exclude<Transport | Set, Stack>
+
+const pass = Layer.effect(Mux.Balanced, Mux.Balanced)
+const passEndpoints = Layer.effect(Mux.Endpoints, Mux.Endpoints)
+
+/** Waits for a first open endpoint while the layer is built. */
+const eagerly = (eager: ThriftMuxOptions["eager"]) =>
+  eager === undefined || eager === false ? pass : Layer.effect(
+    Mux.Balanced,
+    Effect.gen(function*() {
+      const sink = yield* Mux.Balanced
+      const timeoutMillis = yield* durationMillis("eager", eager === true ? undefined : eager, 10_000, 1)
+      yield* Effect.timeoutOrElse(sink.open, {
+        duration: timeoutMillis,
+        orElse: () =>
+          Effect.fail(
+            new Timeout({
+              timeoutMillis,
+              waiting: "endpoint",
+              reached: "no",
+              endpoint: undefined,
+              cause: sink.status.fault
+            })
+          )
+      })
+      return sink
+    })
+  )
+
+/**
+ * A client of `service`. Building it checks the URI and every option and connects nothing; closing its scope drains it. Two
+ * layers made of one service and one URI are two clients, with connections of their own.
+ */
+export const layer = <
+  Self,
+  Id extends string,
+  Client,
+  Above = never,
+  Bal = never,
+  Below = never,
+  Pool = never,
+  Transport = never,
+  Set = never
+>(
+  service: ThriftService<Self, Id, Client>,
+  options: ThriftMuxOptions & Roles<Above, Bal, Below, Pool, Transport, Set> & Source<Set>
+): Layer.Layer<Self, BuildError | RpcError, Rest<Above, Bal, Below, Pool, Transport, Set>> => {
+  const context = options.clientId === undefined
+    ? options.context
+    : (options.context ?? CallContext.empty).with(ClientId, options.clientId)
+  // What each role still needs is computed by `Rest`: the conditional types of `Layer.provide` cannot be followed through a choice.
+  type Part = Layer.Layer<unknown, BuildError>
+  const part = (given: Layer.Any | undefined, standard: Layer.Any): Part => (given ?? standard) as Part
+  const stack: Layer.Layer<Self, BuildError | RpcError, unknown> = Thrift.layer(service, Mux, { ...options, context }).pipe(
+    Layer.provide(eagerly(options.eager)),
+    Layer.provide(part(options.above, pass)),
+    Layer.provide(Requeue.layer(Mux)),
+    Layer.provide(part(options.balancer, HeapBalancer.layer(Mux))),
+    Layer.provide(part(options.below, passEndpoints)),
+    Layer.provide(Resurrector.layer(Mux, options.resurrector)),
+    Layer.provide(part(options.pool, SingletonPool.layer(Mux))),
+    Layer.provide(part(options.transport, MuxTransport.layer(options.mux))),
+    Layer.provide(part(options.serverSet, ServerSet.fromUri(options.uri!))),
+    Layer.provide(Stack.layer(options.label ?? service.key, options)),
+    Layer.fresh
+  )
+  return stack as Layer.Layer<Self, BuildError | RpcError, Rest<Above, Bal, Below, Pool, Transport, Set>>
+}
+
+/** The options that can come from configuration: plain values. */
+export interface ThriftMuxConfig {
+  readonly uri: string
+  readonly label?: string
+  readonly clientId?: string
+  readonly timeout?: Duration.Duration
+  readonly drainTimeout?: Duration.Duration
+}
+
+/** `layer` with its options read from Effect's `Config`: `{ uri: Config.String("ECHO_URI") }`. */
+export const layerConfig = <Self, Id extends string, Client>(
+  service: ThriftService<Self, Id, Client>,
+  config: Config.Wrap<ThriftMuxConfig>
+): Layer.Layer<Self, BuildError | RpcError | Config.ConfigError> =>
+  Layer.unwrap(Effect.map(Config.unwrap(config), (options) => layer(service, options)))

@@ -1,0 +1,2 @@
+/** Thrift over mux: clients and servers that speak Finagle's ThriftMux. */
+export * as ThriftMux from "./ThriftMux.ts"
