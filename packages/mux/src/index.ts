@@ -1,0 +1,12 @@
+/** Mux, Finagle's session protocol: codec, sessions and an embedded server. */
+export * from "./CodecError.ts"
+export * from "./Contexts.ts"
+export { decode } from "./Decode.ts"
+export { encode, encodeContexts } from "./Encode.ts"
+export * from "./Fragments.ts"
+export * from "./FrameReader.ts"
+export * from "./FrameWriter.ts"
+export * as Message from "./Message.ts"
+export { Mux, type MuxRequest, type MuxResponse } from "./Mux.ts"
+export * as MuxTransport from "./MuxTransport.ts"
+export * from "./MuxFailure.ts"

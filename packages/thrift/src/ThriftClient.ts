@@ -1,0 +1,100 @@
+/**
+ * The top of a Thrift stack: typed methods, the dispatcher that makes calls of them, and the serializer between arguments and the
+ * messages of a wire family.
+ */
+import { CallContext, classifyExit, Dispatcher, type Family, type RpcError, type Stack, Unsendable } from "@scales-rpc/core"
+import type { InvalidOption, MessageSink } from "@scales-rpc/core"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { BinaryReader } from "./BinaryReader.ts"
+import { BinaryWriter } from "./BinaryWriter.ts"
+import { ThriftEncodeError } from "./errors.ts"
+import type { Limits } from "./Protocol.ts"
+import { decodeReply, type MethodDefinition } from "./ServiceDefinition.ts"
+import type { ThriftService } from "./ThriftService.ts"
+
+/** What a Thrift message is to a wire family: its bytes. */
+export interface ThriftMessage {
+  readonly body: Uint8Array
+}
+
+/** Options of a Thrift client. */
+export interface ThriftClientOptions {
+  /** How long a call may take when its caller says nothing nearer. Default 10 seconds. */
+  readonly timeout?: Duration.Input | undefined
+  /** Methods that may be executed twice. Default: none. */
+  readonly idempotent?: ReadonlyArray<string> | undefined
+  /**
+   * What becomes of oneway methods on a wire that answers everything. `"refuse"` (default, as Finagle): they fail with `Unsendable`.
+   * `"await"`: they complete when the server's empty reply has come.
+   */
+  readonly oneway?: "refuse" | "await" | undefined
+  /** Entries that every call carries, over what its caller set. */
+  readonly context?: CallContext | undefined
+  /** What is accepted in a reply, and written in a request. */
+  readonly limits?: Limits | undefined
+}
+
+/** The typed client of a service over the balanced sink of a family. It drains when its scope closes. */
+export const layer = <Self, Id extends string, Client, FamilyId extends string, Res extends ThriftMessage>(
+  service: ThriftService<Self, Id, Client>,
+  family: Family<FamilyId, ThriftMessage, Res, RpcError>,
+  options: ThriftClientOptions = {}
+): Layer.Layer<Self, InvalidOption, `${FamilyId}/Balanced` | Stack> =>
+  Layer.effect(
+    service,
+    Effect.gen(function*() {
+      const sink = yield* family.Balanced
+      const { dispatch } = yield* Dispatcher.make({
+        service: service.key,
+        timeout: options.timeout ?? "10 seconds",
+        context: options.context
+      })
+      const serializer = new Serializer(sink, options.limits)
+      const idempotent = new Set(options.idempotent)
+      const client: Record<string, (...args: ReadonlyArray<unknown>) => Effect.Effect<unknown, unknown>> = {}
+      for (const method of service.definition.methods.values()) {
+        const called = { name: method.name, idempotent: idempotent.has(method.name), classify: classifyExit }
+        client[method.name] = method.oneway && options.oneway !== "await"
+          ? () =>
+            Effect.fail(new Unsendable({ what: `${method.name} is oneway, and this wire answers every call`, cause: undefined }))
+          : (...args) => dispatch(called, (call) => serializer.send(method, args, call))
+      }
+      return client as typeof service.Service
+    })
+  )
+
+type Sending = Parameters<MessageSink<ThriftMessage, ThriftMessage, RpcError>["send"]>[1]
+
+/** Arguments to bytes, bytes to a result. One reader and one writer serve all calls: neither is held over a wait. */
+class Serializer {
+  readonly #sink: MessageSink<ThriftMessage, ThriftMessage, RpcError>
+  readonly #writer: BinaryWriter
+  readonly #reader: BinaryReader
+  #sequenceId = 0
+
+  constructor(sink: MessageSink<ThriftMessage, ThriftMessage, RpcError>, limits: Limits | undefined) {
+    this.#sink = sink
+    this.#writer = new BinaryWriter(limits)
+    this.#reader = new BinaryReader(limits)
+  }
+
+  send(method: MethodDefinition, args: ReadonlyArray<unknown>, call: Sending): Effect.Effect<unknown, unknown> {
+    this.#sequenceId = (this.#sequenceId + 1) & 0x7fffffff
+    let body: Uint8Array
+    try {
+      this.#writer.reset()
+      method.encodeCall(this.#sequenceId, args, this.#writer)
+      body = this.#writer.take()
+    } catch (error) {
+      if (error instanceof ThriftEncodeError) return Effect.fail(error)
+      throw error
+    }
+    return Effect.flatMap(this.#sink.send({ body }, call), (response) =>
+      // A oneway method that is answered is answered with nothing.
+      method.oneway && response.body.length === 0
+        ? Effect.void
+        : decodeReply(method, this.#reader.reset(response.body)))
+  }
+}

@@ -1,0 +1,10 @@
+/** Apache Thrift services as Effect services: definitions from generated code, and the binary protocol. */
+export * from "./ApplicationException.ts"
+export * from "./BinaryReader.ts"
+export * from "./BinaryWriter.ts"
+export * from "./errors.ts"
+export * from "./GeneratedService.ts"
+export * from "./Protocol.ts"
+export { decodeReply, type MethodDefinition, type Reply, type ServiceDefinition } from "./ServiceDefinition.ts"
+export * as Thrift from "./ThriftClient.ts"
+export * from "./ThriftService.ts"
