@@ -68,12 +68,11 @@ export class Abort extends Timer implements AbortListener {
   abort(reason: AbortReason): void {
     if (this.reason !== undefined) return
     this.reason = reason
-    const first = this.#first
-    const rest = this.#rest
-    this.#first = undefined
-    this.#rest = undefined
-    first?.onAbort(reason)
-    if (rest !== undefined) { for (const listener of rest) listener.onAbort(reason) }
+    // Taken off one by one: a listener that hears of it may end the wait of another, which is then not told any more.
+    for (let listener = this.#first; listener !== undefined; listener = this.#first) {
+      this.off(listener)
+      listener.onAbort(reason)
+    }
   }
 
   onAbort(reason: AbortReason): void {

@@ -151,8 +151,18 @@ export const beginAttempt = (call: Call, endpoint: Endpoint, now: () => number):
 
 /** Ends an attempt with the exit of its `send`. A call that was aborted tells by its reason: a timeout is a failure of the endpoint. */
 export const settleAttempt = (attempt: Attempt, exit: Exit.Exit<unknown, unknown>): void => {
-  const reason = attempt.abort.reason
+  const { abort, state } = attempt
+  // A failed exchange has no body that could outlive it.
+  if (Exit.isFailure(exit)) state.held = 0
   // A reply that came before the abort was heard is a reply.
-  if (reason === undefined || Exit.isSuccess(exit)) attempt.state.end(attempt.classify(exit))
-  else attempt.state.end(reason._tag === "Timeout" ? "failure" : "ignored")
+  if (abort.reason !== undefined && Exit.isFailure(exit)) {
+    return state.end(abort.reason._tag === "Timeout" ? "failure" : "ignored")
+  }
+  // Should the classifier throw, that is the call's defect; the endpoint is released all the same.
+  let outcome: Outcome = "failure"
+  try {
+    outcome = attempt.classify(exit)
+  } finally {
+    state.end(outcome)
+  }
 }

@@ -17,7 +17,7 @@ export interface ContextKey<A> {
 }
 
 const utf8 = new TextEncoder()
-const fromUtf8 = new TextDecoder()
+const fromUtf8 = new TextDecoder("utf-8", { ignoreBOM: true })
 
 /** A key whose value is text, UTF-8 on the wire. */
 export const textKey = (id: string, options?: { readonly hop?: boolean }): ContextKey<string> => ({

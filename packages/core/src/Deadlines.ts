@@ -76,6 +76,8 @@ export class Deadlines {
   readonly #heap: Array<TimerList> = []
   #wakeAt = Infinity
   #cancelSleep: (() => void) | undefined = undefined
+  /** Where timers are between being due and being fired: each may still be removed by one that fires before it. */
+  readonly #firing = new TimerList(0)
   #size = 0
   #stopped = false
 
@@ -151,10 +153,10 @@ export class Deadlines {
     // All that is due is taken out before anything fires: what fires may add and remove timers.
     const due: Array<Timer> = []
     for (let list = this.#heap[0]; list !== undefined && list.bound <= now; list = this.#heap[0]) {
-      while (list.head !== undefined && list.head.at <= now) {
-        due.push(list.head)
-        list.remove(list.head)
-        this.#size--
+      for (let timer = list.head; timer !== undefined && timer.at <= now; timer = list.head) {
+        list.remove(timer)
+        timer.list = this.#firing
+        due.push(timer)
       }
       if (list.head === undefined) {
         list.bound = Infinity
@@ -165,7 +167,14 @@ export class Deadlines {
       this.#down(0)
     }
     this.#arm(now)
-    for (const timer of due) timer.fire()
+    // A wake that comes late finds several lists due.
+    if (due.length > 1) due.sort((a, b) => a.at - b.at)
+    for (const timer of due) {
+      if (timer.list !== this.#firing) continue
+      timer.list = undefined
+      this.#size--
+      timer.fire()
+    }
   }
 
   #up(index: number): void {
@@ -203,7 +212,9 @@ export const make: Effect.Effect<Deadlines, never, Scope.Scope> = Effect.gen(fun
   const context = yield* Effect.context<never>()
   const run = Effect.runForkWith(context)
   const deadlines = new Deadlines(Context.get(context, Clock.Clock), (millis, wake) => {
-    const fiber: Fiber.Fiber<void> = run(Effect.andThen(Effect.sleep(Duration.millis(millis)), Effect.sync(wake)))
+    // What is due already fires in the next turn: nothing may fire while it is being added. (A clock may sleep 0 ms in no time.)
+    const slept = millis > 0 ? Effect.sleep(Duration.millis(millis)) : Effect.yieldNow
+    const fiber: Fiber.Fiber<void> = run(Effect.andThen(slept, Effect.sync(wake)))
     return () => fiber.interruptUnsafe()
   })
   yield* Effect.addFinalizer(() => Effect.sync(() => deadlines.stop()))

@@ -11,7 +11,8 @@ import type { Status } from "./Status.ts"
  * Takes requests down and brings responses up. A plain object: a filter is `{ ...inner, send }`.
  *
  * `send` describes one exchange and does nothing before it is run; running it twice sends twice. Interrupting it cancels
- * the exchange all the way to the wire.
+ * the exchange all the way to the wire. A wait inside it ends when the call's `abort` fires (`abortFailure` makes the failure); only
+ * filters made with `Filter` need not care, because a stack with one runs each call in a fiber of its own.
  */
 export interface MessageSink<in Req, out Res, out E, in C extends Call = Call> {
   readonly send: (request: Req, call: C) => Effect.Effect<Res, E>

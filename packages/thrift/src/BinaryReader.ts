@@ -232,7 +232,7 @@ export class BinaryReader implements ProtocolReader {
     const at = this.advance(length)
     const own = Buffer.allocUnsafeSlow(length)
     if (length > onHeap) this.bytes.copy(own, 0, at, at + length)
-    else { for (let i = 0; i < length; i++) own[i] = this.bytes[at + i]! }
+    else for (let i = 0; i < length; i++) own[i] = this.bytes[at + i]!
     return own
   }
 

@@ -43,7 +43,7 @@ type Callback = (error: unknown, value?: unknown) => void
 
 /** What `send_x` and `recv_x` use of a generated client. */
 interface ClientSide {
-  readonly pClass: new() => ProtocolWriter
+  readonly pClass: new() => ProtocolWriter | undefined
   readonly output: { readonly flush: () => void }
   readonly _reqs: Record<string, Callback>
   readonly seqid: () => number
@@ -53,6 +53,12 @@ interface ClientSide {
 interface ServerSide {
   readonly _handler: Record<string, Handler>
 }
+
+/** A constructor that makes nothing new. */
+const newable = <A>(current: () => A): new() => A =>
+  function() {
+    return current()
+  } as never
 
 const nothing = (): void => {}
 
@@ -84,11 +90,8 @@ class GeneratedMethod implements MethodDefinition {
     this.receive = client[`recv_${name}`] as Receive
     this.process = processor[`process_${name}`] as Process
     this.oneway = this.receive === undefined
-    const self = this
     this.client = {
-      pClass: function() {
-        return self.writer
-      } as never,
+      pClass: newable(() => this.writer),
       output: { flush: nothing },
       // The callback is inherited: generated code deletes it after each reply
       _reqs: Object.create({
@@ -192,12 +195,16 @@ class GeneratedMethod implements MethodDefinition {
     writer.reset()
     this.error = error
     this.value = value
+    // For an exception that is not declared, generated code makes one of Apache's, with its stack trace
+    const limit = Error.stackTraceLimit
+    Error.stackTraceLimit = 0
     try {
       this.process.call(this.encoding, sequenceId, this.empty.reset(stopByte), writer)
     } catch (cause) {
       if (error === null) writer.reset()
       throw encodeErrorOf(cause)
     } finally {
+      Error.stackTraceLimit = limit
       this.error = undefined
       this.value = undefined
     }

@@ -6,12 +6,13 @@ import { CallContext, classifyExit, Dispatcher, type Family, type RpcError, type
 import type { InvalidOption, MessageSink } from "@scales-rpc/core"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import { BinaryReader } from "./BinaryReader.ts"
 import { BinaryWriter } from "./BinaryWriter.ts"
 import { ThriftEncodeError } from "./errors.ts"
 import type { Limits } from "./Protocol.ts"
-import { decodeReply, type MethodDefinition } from "./ServiceDefinition.ts"
+import { decodeReply, type MethodDefinition, protocolErrorOf, type Reply } from "./ServiceDefinition.ts"
 import type { ThriftService } from "./ThriftService.ts"
 
 /** What a Thrift message is to a wire family: its bytes. */
@@ -91,10 +92,17 @@ class Serializer {
       if (error instanceof ThriftEncodeError) return Effect.fail(error)
       throw error
     }
-    return Effect.flatMap(this.#sink.send({ body }, call), (response) =>
-      // A oneway method that is answered is answered with nothing.
-      method.oneway && response.body.length === 0
-        ? Effect.void
-        : decodeReply(method, this.#reader.reset(response.body)))
+    return Effect.flatMap(this.#sink.send({ body }, call), (response) => this.#decode(method, response.body))
+  }
+
+  #decode(method: MethodDefinition, body: Uint8Array): Reply {
+    // A oneway method that is answered is answered with nothing.
+    if (method.oneway && body.length === 0) return Exit.void
+    const reader = this.#reader
+    try {
+      return decodeReply(method, reader.reset(body))
+    } catch (error) {
+      return Exit.fail(protocolErrorOf(error, reader))
+    }
   }
 }

@@ -77,12 +77,11 @@ export interface ThriftService<in out Self, in out Id extends string, in out Cli
  *
  * `yield* Echo` is then its client. The id is the key of the Effect service: two clusters of one IDL are two classes with two ids.
  */
-export const ThriftService =
-  <Self>() =>
-  <const Id extends string, Module extends GeneratedModule>(
-    id: Id,
-    module: Module
-  ): ThriftService<Self, Id, InstanceType<Module["Client"]>> => {
-    const service = Context.Service<Self, ClientOf<InstanceType<Module["Client"]>, ThriftCallError>>()(id)
-    return Object.assign(service, { definition: fromGenerated(module) })
-  }
+export const ThriftService = <Self>() =>
+<const Id extends string, Module extends GeneratedModule>(
+  id: Id,
+  module: Module
+): ThriftService<Self, Id, InstanceType<Module["Client"]>> => {
+  const service = Context.Service<Self, ClientOf<InstanceType<Module["Client"]>, ThriftCallError>>()(id)
+  return Object.assign(service, { definition: fromGenerated(module) })
+}

@@ -175,7 +175,10 @@ describe("headers", () => {
 
   it("writes and reads the header with a version and the old one", () => {
     assert.strictEqual(written((w) => w.writeMessageBegin("ping", 1, 7)), strict.replaceAll(" ", ""))
-    assert.strictEqual(written((w) => w.writeMessageBegin("ping", 1, 7), { strictWrite: false }), old.replaceAll(" ", ""))
+    assert.strictEqual(
+      written((w) => w.writeMessageBegin("ping", 1, 7), { strictWrite: false }),
+      old.replaceAll(" ", "")
+    )
     for (const hex of [strict, old]) {
       assert.deepStrictEqual(reader(hex).readMessageBegin(), { fname: "ping", mtype: 1, rseqid: 7 })
     }
@@ -191,9 +194,15 @@ describe("headers", () => {
   })
 
   it("refuses another version, and the old header when it is strict", () => {
-    assert.strictEqual(refusesToRead("BadVersion", () => reader("80020001 00000000 00000000").readMessageBegin()).offset, 0)
+    assert.strictEqual(
+      refusesToRead("BadVersion", () => reader("80020001 00000000 00000000").readMessageBegin()).offset,
+      0
+    )
     assert.strictEqual(refusesToRead("BadVersion", () => reader("ffffffff 00000000").readMessageBegin()).offset, 0)
-    assert.strictEqual(refusesToRead("BadVersion", () => reader(old, { strictRead: true }).readMessageBegin()).offset, 0)
+    assert.strictEqual(
+      refusesToRead("BadVersion", () => reader(old, { strictRead: true }).readMessageBegin()).offset,
+      0
+    )
     assert.strictEqual(reader(strict, { strictRead: true }).readMessageBegin().fname, "ping")
   })
 
@@ -317,7 +326,17 @@ describe("what a writer refuses", () => {
     for (const value of [2_147_483_648, -2_147_483_649, 0.1, NaN, 1e300, "2147483648", "99999999999", undefined, 1n]) {
       refusesToWrite("InvalidValue", () => written((w) => w.writeI32(value as number)))
     }
-    const i64 = [9_007_199_254_740_992, 1.5, NaN, 2n ** 63n, -(2n ** 63n) - 1n, "9223372036854775808", "0x10", "", "1.5"]
+    const i64 = [
+      9_007_199_254_740_992,
+      1.5,
+      NaN,
+      2n ** 63n,
+      -(2n ** 63n) - 1n,
+      "9223372036854775808",
+      "0x10",
+      "",
+      "1.5"
+    ]
     for (const value of [...i64, undefined, null, {}, { buffer: Buffer.alloc(7) }, new Int64(Buffer.alloc(8), 1)]) {
       refusesToWrite("InvalidValue", () => written((w) => w.writeI64(value as bigint)))
     }
@@ -357,7 +376,10 @@ describe("what a writer refuses", () => {
     assert.strictEqual(written((w) => w.writeString("é"), { maxStringBytes: 2 }), "00000002c3a9")
     refusesToWrite("SizeLimit", () => written((w) => w.writeString("a".repeat(20)), { maxMessageBytes: 23 }))
     assert.strictEqual(written((w) => w.writeString("a".repeat(20)), { maxMessageBytes: 24 }).length, 48)
-    refusesToWrite("SizeLimit", () => written((w) => w.writeBinary(Buffer.alloc(100_000)), { maxMessageBytes: 100_003 }))
+    refusesToWrite(
+      "SizeLimit",
+      () => written((w) => w.writeBinary(Buffer.alloc(100_000)), { maxMessageBytes: 100_003 })
+    )
     assert.strictEqual(
       written((w) => w.writeBinary(Buffer.alloc(100_000)), { maxMessageBytes: 100_004 }).length,
       200_008

@@ -65,7 +65,9 @@ export const plain = (value: any): unknown => {
   if (value instanceof Uint8Array) return `0x${Buffer.from(value).toString("hex")}`
   if (Array.isArray(value)) return value.map(plain)
   if (typeof value === "object" && value !== null) {
-    return Object.fromEntries(Object.entries(value).map(([key, of]) => [key, plain(of)]))
+    // 0.17 makes the whole argument of an exception's constructor its message
+    const keys = Object.keys(value).filter((key) => !(value instanceof Error && key === "message"))
+    return Object.fromEntries(keys.map((key) => [key, plain(value[key])]))
   }
   return value
 }

@@ -2,18 +2,12 @@
 import { Context, Effect } from "effect"
 import type Int64 from "node-int64"
 import { assert, it } from "vitest"
-import {
-  type ClientOf,
-  type HandlersOf,
-  type ThriftCallError,
-  ThriftException,
-  ThriftService
-} from "../src/index.ts"
+import { type ClientOf, type HandlersOf, type ThriftCallError, ThriftException, ThriftService } from "../src/index.ts"
 import * as EchoGen17 from "./gen17/Echo.js"
 import type * as EchoTypes17 from "./gen17/echo_types.js"
 import * as WideGen17 from "./gen17/Wide.js"
 import * as EchoGen24 from "./gen24/Echo.js"
-import { Message, Overdrawn, Refused } from "./gen24/echo_types.js"
+import { Message, type Overdrawn, Refused } from "./gen24/echo_types.js"
 import * as UuidsGen24 from "./gen24/Uuids.js"
 import * as WideGen24 from "./gen24/Wide.js"
 import type * as Base24 from "./gen24/base_types.js"
@@ -152,7 +146,7 @@ it("leaves nothing to write by hand, and refuses what does not fit", () => {
     // @ts-expect-error too few arguments
     echo.blob()
     // @ts-expect-error no such method
-    echo.missing
+    void echo.missing
     // @ts-expect-error an argument of another type
     echo.slow("1")
     return [text, nothing]
