@@ -63,7 +63,7 @@ const resolverPrefix = "@scales-rpc/core/Resolver/"
 /** The key under which the resolver of a scheme is provided. */
 export const ResolverFor = <const Scheme extends string>(
   scheme: Scheme
-): Context.Service<`Resolver/${Scheme}`, Resolver> => Context.Service(`${resolverPrefix}${scheme}`)
+): Context.Service<`Resolver/${Scheme}`, Resolver> => Context.Service(`${resolverPrefix}${scheme.toLowerCase()}`)
 
 /** Reads a URI and gives the server set it names, with the resolvers that are provided and the built-in `tcp` and `unix`. */
 export const resolve = (uri: string): Effect.Effect<States, InvalidUri | UnknownScheme, Scope.Scope> =>
@@ -75,12 +75,13 @@ export const resolve = (uri: string): Effect.Effect<States, InvalidUri | Unknown
     const scheme = match[1]!.toLowerCase()
     const rest = match[2]!
     const provided = (yield* Effect.context<never>()).mapUnsafe
-    const found: Resolver | undefined = provided.get(resolverPrefix + scheme) ?? builtIn[scheme]
+    const found: Resolver | undefined = provided.get(resolverPrefix + scheme) ?? builtIn.get(scheme)
     if (found === undefined) {
       const others = [...provided.keys()].filter((key) => key.startsWith(resolverPrefix)).map((key) =>
         key.slice(resolverPrefix.length)
       )
-      return yield* new UnknownScheme({ uri, scheme, known: [...Object.keys(builtIn), ...others].toSorted() })
+      const known = [...new Set([...builtIn.keys(), ...others])].toSorted()
+      return yield* new UnknownScheme({ uri, scheme, known })
     }
     return yield* found.resolve(uri, rest)
   })
@@ -110,7 +111,9 @@ const parseAddress = (uri: string, text: string): Endpoint | InvalidUri => {
 }
 
 const isIPv4 = (text: string): boolean =>
-  /^\d{1,3}(\.\d{1,3}){3}$/.test(text) && text.split(".").every((part) => Number(part) <= 255)
+  // A leading zero means octal to some readers of addresses, and decimal to others.
+  /^\d{1,3}(\.\d{1,3}){3}$/.test(text) &&
+  text.split(".").every((part) => Number(part) <= 255 && (part === "0" || !part.startsWith("0")))
 
 const isIPv6 = (text: string): boolean => {
   const address = text.replace(/%[A-Za-z0-9_.-]+$/, "")
@@ -124,9 +127,9 @@ const isIPv6 = (text: string): boolean => {
     (halves.length === 2 ? parts.length < 8 : parts.length === 8)
 }
 
-const builtIn: Record<string, Resolver> = {
+const builtIn: ReadonlyMap<string, Resolver> = new Map<string, Resolver>([
   // A name is one endpoint, resolved again at each connect: the balancer sees what the URI says, no more.
-  tcp: {
+  ["tcp", {
     resolve: (uri, rest) => {
       const endpoints = new Map<string, Endpoint>()
       for (const text of rest.split(",")) {
@@ -136,11 +139,11 @@ const builtIn: Record<string, Resolver> = {
       }
       return Effect.succeed(Stream.succeed(ServerSetState.Bound([...endpoints.values()])))
     }
-  },
-  unix: {
+  }],
+  ["unix", {
     resolve: (uri, rest) =>
       rest.startsWith("/") && rest.length > 1 && !rest.includes("\0")
         ? Effect.succeed(Stream.succeed(ServerSetState.Bound([Endpoint.unix(rest)])))
         : Effect.fail(new InvalidUri({ uri, what: "the path is not absolute", expected: "unix:///path/to/socket" }))
-  }
-}
+  }]
+])

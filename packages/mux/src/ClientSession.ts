@@ -26,7 +26,7 @@ import { decodeHeaders, responseHeadersId } from "./Contexts.ts"
 import { decode } from "./Decode.ts"
 import { Fragments } from "./Fragments.ts"
 import { FrameReader } from "./FrameReader.ts"
-import { type ChunkSink, FrameWriter, Outgoing } from "./FrameWriter.ts"
+import { type ChunkSink, FrameWriter, Outgoing, type Written } from "./FrameWriter.ts"
 import {
   controlTag,
   fragmentBit,
@@ -51,6 +51,8 @@ export interface ClientSessionOptions {
   readonly limits: Limits
   /** Bytes of one fragment that the server may send: the `mux-framer` that is offered. */
   readonly window: number
+  /** The highest tag to give out. Default 2^23 - 1. */
+  readonly maxTag?: number | undefined
   readonly pingIntervalMillis: number
   readonly pingTimeoutMillis: number
   readonly handshakeTimeoutMillis: number
@@ -86,8 +88,12 @@ const probeText = "tinit check"
 const framerKey = utf8.encode("mux-framer")
 const tlsKey = utf8.encode("tls")
 const off = utf8.encode("off")
+const required = utf8.encode("required")
 const responseHeadersKey = utf8.encode(responseHeadersId)
 const noContexts: ReadonlyArray<Pair> = []
+
+/** Answers to pings and drains that may wait for a server which does not read them: one that asks for more is flooding. */
+const unreadAnswers = 1000
 
 const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => {
   if (a.length !== b.length) return false
@@ -140,9 +146,11 @@ class Exchange implements AbortListener {
         ? `no reply within ${reason.timeoutMillis} ms`
         : "the client is closed"
     )
+    // A request of which only fragments have left is none: it cannot have been executed.
+    const sent = written === "written"
     this.resume(Effect.fail(abortFailure(reason, {
-      waiting: written ? "reply" : "queue",
-      reached: written ? "maybe" : "no",
+      waiting: sent ? "reply" : "queue",
+      reached: sent ? "maybe" : "no",
       endpoint
     })))
   }
@@ -160,7 +168,7 @@ export class ClientSession {
   readonly #writer: FrameWriter
   readonly #reader: FrameReader
   readonly #fragments: Fragments
-  readonly #tags = new Tags()
+  readonly #tags: Tags
   /** By tag. */
   readonly #exchanges: Array<Exchange | typeof discarded | undefined> = []
   /** Exchanges that somebody waits for: tags in use without the discarded. */
@@ -171,12 +179,15 @@ export class ClientSession {
   #timer: Timer | undefined
   #lease: Timer | undefined
   #pingOutstanding = false
+  /** Answers to pings and drains since the sink was last not full. */
+  #unread = 0
 
   constructor(options: ClientSessionOptions) {
     this.#options = options
     this.#writer = new FrameWriter(options.sink)
     this.#reader = new FrameReader(options.limits)
     this.#fragments = new Fragments(options.limits)
+    this.#tags = new Tags(options.maxTag)
   }
 
   /** Calls that wait for their reply. */
@@ -210,6 +221,7 @@ export class ClientSession {
 
   /** The socket takes more. */
   writable(): void {
+    this.#unread = 0
     this.#writer.drained()
   }
 
@@ -260,23 +272,26 @@ export class ClientSession {
 
   /**
    * Gives up on an exchange. While its request is still queued it is taken back and the tag is free; otherwise the server is told, and
-   * the tag is held until it answers. Says whether any of it had left.
+   * the tag is held until it answers. Says how much of it had left.
    */
-  discard(exchange: Exchange, why: string): boolean {
+  discard(exchange: Exchange, why: string): Written {
     const { outgoing, tag } = exchange
     const written = this.#writer.remove(outgoing)
-    if (this.#exchanges[tag] !== exchange) return written !== "unwritten"
+    if (this.#exchanges[tag] !== exchange) return written
     this.#outstanding--
     if (written === "unwritten") {
       this.#exchanges[tag] = undefined
       this.#tags.free(tag)
-    } else {
-      this.#exchanges[tag] = discarded
-      this.#options.counts.discards++
-      this.#writer.send({ _tag: "Tdiscarded", tag: markerTag, which: tag, why })
-    }
+    } else this.#hold(tag, why)
     this.#checkDrained()
-    return written !== "unwritten"
+    return written
+  }
+
+  /** Tells the server that a request is not wanted any more, and keeps its tag until the server answers for it. */
+  #hold(tag: number, why: string): void {
+    this.#exchanges[tag] = discarded
+    this.#options.counts.discards++
+    this.#writer.send({ _tag: "Tdiscarded", tag: markerTag, which: tag, why })
   }
 
   #message(tag: number, request: MuxRequest, attempt: Attempt): Sendable {
@@ -354,6 +369,7 @@ export class ClientSession {
     if (message._tag !== "Rinit") return this.#handshakeFailed(`the server answered Tinit with ${message._tag}`)
     if (message.version !== version) return this.#handshakeFailed(`the server speaks version ${message.version}`)
     for (const [key, value] of message.headers) {
+      if (sameBytes(key, tlsKey) && sameBytes(value, required)) return this.#handshakeFailed("the server requires TLS")
       if (!sameBytes(key, framerKey)) continue
       const window = value.length === 4 ? new DataView(value.buffer, value.byteOffset, 4).getInt32(0) : 0
       if (window <= 0) return this.#handshakeFailed("the server's mux-framer is not a positive 32-bit number")
@@ -364,11 +380,10 @@ export class ClientSession {
 
   #ready(): void {
     this.#phase = "open"
-    this.#clearTimer()
+    // Before anybody can send: a Finagle client's first frame after the handshake is its ping.
+    this.#ping()
     this.status.set("Open")
     this.#options.onReady(undefined)
-    // What hears of it may have ended the session.
-    if (this.#is("open")) this.#ping()
   }
 
   #onSessionMessage(message: Message): void {
@@ -381,14 +396,9 @@ export class ClientSession {
       case "Rerr":
         return this.#onRerr(message.tag, message.why)
       case "Rdiscarded":
-        return this.#fail(
-          message.tag,
-          (endpoint) =>
-            new ServerFailed({ endpoint, why: "discarded by the server", retryable: false, rejected: false })
-        )
+        return this.#onUnexpected(message.tag, "discarded by the server")
       case "Tping":
-        this.#writer.send({ _tag: "Rping", tag: message.tag })
-        return
+        return this.#answer({ _tag: "Rping", tag: message.tag })
       case "Rping":
         return this.#onPong()
       case "Tdrain":
@@ -399,10 +409,10 @@ export class ClientSession {
       // A server discards nothing of a client's.
       case "Tdiscarded":
         return
+      // Answers to nothing we ask in a session. On the tag of a call they are its answer all the same, as any R message is.
       case "Rdrain":
       case "Rinit":
-        // An answer to nothing, on a control tag: no call waits for it.
-        return
+        return this.#onUnexpected(message.tag, `the server answered with ${message._tag}`)
       case "Tdispatch":
       case "Treq":
       case "Tinit":
@@ -431,27 +441,40 @@ export class ClientSession {
     const exchange = this.#exchanges[tag]
     if (
       exchange !== undefined && exchange !== discarded && this.#canDispatch !== true &&
-      exchange.outgoing.message._tag === "Tdispatch"
+      exchange.outgoing.message._tag === "Tdispatch" && exchange.outgoing.written === "written"
     ) {
       if (this.#canDispatch === undefined) this.#options.counts.downgrades++
       this.#canDispatch = false
       exchange.outgoing = this.#writer.send(this.#message(tag, exchange.request, exchange.attempt))
       return
     }
+    this.#onUnexpected(tag, why)
+  }
+
+  #onUnexpected(tag: number, why: string): void {
     this.#fail(tag, (endpoint) => new ServerFailed({ endpoint, why, retryable: false, rejected: false }))
   }
 
   /** Takes the exchange of a tag off the session: whatever the answer, the tag is free. */
   #take(tag: number): Exchange | undefined {
     const exchange = this.#exchanges[tag]
-    if (exchange === undefined) return undefined
+    // Nothing of the request has left: this answers an earlier one with its tag, a second time.
+    if (exchange === undefined || (exchange !== discarded && exchange.outgoing.written === "unwritten")) {
+      return undefined
+    }
     this.#exchanges[tag] = undefined
-    this.#tags.free(tag)
-    if (exchange === discarded) return undefined
+    if (exchange === discarded) {
+      this.#tags.free(tag)
+      return undefined
+    }
     this.#outstanding--
     exchange.attempt.abort.off(exchange)
-    // A reply to a request that is not fully written: what is left of it is of no use.
-    if (exchange.outgoing.written !== "written") this.#writer.remove(exchange.outgoing)
+    // Answered before all of it had left. The server must forget its fragments, or it would put them in front of the next request
+    // with this tag.
+    if (exchange.outgoing.written === "partial") {
+      this.#writer.remove(exchange.outgoing)
+      this.#hold(tag, "answered before it was sent")
+    } else this.#tags.free(tag)
     return exchange
   }
 
@@ -472,7 +495,7 @@ export class ClientSession {
   }
 
   #onDrain(tag: number): void {
-    this.#writer.send({ _tag: "Rdrain", tag })
+    this.#answer({ _tag: "Rdrain", tag })
     if (this.#phase !== "open") return
     this.#phase = "draining"
     this.#options.counts.drains++
@@ -481,12 +504,20 @@ export class ClientSession {
     this.#checkDrained()
   }
 
+  /** Answers what the server asks. One that asks on and on and reads no answer would fill the memory. */
+  #answer(message: Message): void {
+    if (this.#writer.full && ++this.#unread > unreadAnswers) {
+      return this.#protocolError(`more than ${unreadAnswers} pings whose answers it does not read`)
+    }
+    this.#writer.send(message)
+  }
+
   /** A draining session has ended once nobody waits for anything. */
   #checkDrained(): void {
     if (this.#phase !== "draining" || this.#outstanding > 0) return
     // The Rdrain goes out first: the server waits for it.
     this.#writer.flush()
-    this.#end(undefined, "drained")
+    this.#writer.whenEmpty(() => this.#end(undefined, "drained"))
   }
 
   #onLease(millis: number): void {
@@ -552,10 +583,6 @@ export class ClientSession {
       ))
     }
     this.#options.onEnd()
-  }
-
-  #is(phase: Phase): boolean {
-    return this.#phase === phase
   }
 
   #closed(reached: "no" | "maybe", cause: unknown): ConnectionClosed {

@@ -49,6 +49,9 @@ export class Outgoing {
   constructor(message: Sendable) {
     this.message = message
   }
+
+  /** Called when the last of it is handed to the sink. It must not call the writer. */
+  onWritten(): void {}
 }
 
 const fragmentable = (message: Sendable): boolean => message._tag === "Tdispatch" || message._tag === "Rdispatch"
@@ -81,6 +84,11 @@ export class FrameWriter {
   /** How many messages wait, partially written ones included. */
   get size(): number {
     return this.#count
+  }
+
+  /** Bytes that wait. */
+  get bytes(): number {
+    return this.#bytes
   }
 
   /** Whether the sink has asked for no more. */
@@ -239,6 +247,7 @@ export class FrameWriter {
       const next: Outgoing | undefined = entry.next
       entry.prev = undefined
       entry.next = undefined
+      entry.onWritten()
       entry = next
     }
     this.#first = undefined
@@ -300,6 +309,7 @@ export class FrameWriter {
     if (slice === left) {
       entry.written = "written"
       this.#forget(entry)
+      entry.onWritten()
       return
     }
     entry.offset += slice

@@ -52,22 +52,27 @@ const settingsOf = (options: MuxTransportOptions): Effect.Effect<Settings, Inval
     }
   })
 
+/** A name with several addresses fails with an error that has no text of its own, one for each address inside. */
+const firstOf = (cause: unknown): unknown => cause instanceof AggregateError ? cause.errors[0] ?? cause : cause
+
 /** A connected socket, destroyed when the scope closes. */
 const openSocket = (
   endpoint: Endpoint,
   timeoutMillis: number
-): Effect.Effect<Net.Socket, ConnectFailed, Scope.Scope> =>
-  Effect.acquireRelease(
+): Effect.Effect<Net.Socket, ConnectFailed, Scope.Scope> => {
+  let resolved = Endpoint.isUnix(endpoint) || Net.isIP(endpoint.host) !== 0
+  const failed = (cause: unknown) =>
+    Effect.fail(new ConnectFailed({ endpoint, phase: resolved ? "connect" : "resolve", cause }))
+  return Effect.acquireRelease(
     Effect.callback<Net.Socket, ConnectFailed>((resume) => {
       const socket = Net.connect(
         Endpoint.isUnix(endpoint)
           ? { path: endpoint.host }
           : { host: endpoint.host, port: endpoint.port, noDelay: true, keepAlive: true }
       )
-      let resolved = Endpoint.isUnix(endpoint) || Net.isIP(endpoint.host) !== 0
       const onError = (cause: unknown) => {
         socket.destroy()
-        resume(Effect.fail(new ConnectFailed({ endpoint, phase: resolved ? "connect" : "resolve", cause })))
+        resume(failed(firstOf(cause)))
       }
       socket.once("lookup", (error: unknown) => {
         if (error === null || error === undefined) resolved = true
@@ -85,9 +90,9 @@ const openSocket = (
     { interruptible: true }
   ).pipe(Effect.timeoutOrElse({
     duration: timeoutMillis,
-    orElse: () =>
-      Effect.fail(new ConnectFailed({ endpoint, phase: "connect", cause: `no connection within ${timeoutMillis} ms` }))
+    orElse: () => failed(`no connection within ${timeoutMillis} ms`)
   }))
+}
 
 /** What all connections of a transport share. */
 interface Shared {
@@ -108,6 +113,8 @@ const connect = (shared: Shared, endpoint: Endpoint) =>
         })
         shared.sessions.set(session, endpoint)
         session.start()
+        // Broken between its connecting and now: nobody will say so again.
+        if (socket.destroyed) session.connectionLost(socket.errored ?? "the connection was lost at once")
         return Effect.sync(() => session.close("the attempt to connect was given up"))
       }),
       (session) => Effect.sync(() => session.close("the connection was closed by the client")),

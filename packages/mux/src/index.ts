@@ -8,5 +8,26 @@ export * from "./FrameReader.ts"
 export * from "./FrameWriter.ts"
 export * as Message from "./Message.ts"
 export { Mux, type MuxRequest, type MuxResponse } from "./Mux.ts"
-export * as MuxTransport from "./MuxTransport.ts"
 export * from "./MuxFailure.ts"
+export {
+  layer as muxServerLayer,
+  ListenFailed,
+  make as serveMux,
+  MuxServer,
+  type MuxServerCounts,
+  type MuxServerOptions,
+  type MuxServerShape,
+  type ServedSession
+} from "./MuxServer.ts"
+export * as MuxServer from "./MuxServer.ts"
+export * as MuxTransport from "./MuxTransport.ts"
+export { ErrorReply, type Handler, type MuxServerReply, MuxServerRequest, Nack } from "./ServerRequest.ts"
+export { ErrorReply, type Handler, type MuxServerReply, type MuxServerRequest, Nack } from "./ServerRequest.ts"
+export {
+  type Interruption,
+  type ServerConnection,
+  type ServerCounts,
+  ServerExchange,
+  ServerSession,
+  type ServerSessionOptions
+} from "./ServerSession.ts"

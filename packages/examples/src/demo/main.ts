@@ -4,7 +4,8 @@
  */
 import { describe, Stacks } from "@scales-rpc/core"
 import { ThriftMux } from "@scales-rpc/thriftmux"
-import { Cause, Effect, Exit, Layer, Schedule } from "effect"
+import { Cause, Effect, Exit, Schedule } from "effect"
+import Int64 from "node-int64"
 import { Echo } from "../echo.ts"
 import { Message } from "../../gen/echo_types.js"
 import * as Fleet from "./fleet.ts"
@@ -40,7 +41,7 @@ const caller = (id: number, tally: Tally.Tally, until: number) =>
   Effect.gen(function*() {
     const echo = yield* Echo
     for (let n = 0; Date.now() < until; n++) {
-      const sent = new Message({ text: `caller ${id} call ${n}`, number: n, items: [id, n] })
+      const sent = new Message({ text: `caller ${id} call ${n}`, number: new Int64(n), items: [id, n] })
       tally.calls++
       const exit = yield* Effect.exit(echo.passMessage(sent))
       if (Exit.isSuccess(exit)) {

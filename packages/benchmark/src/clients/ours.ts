@@ -1,0 +1,50 @@
+/** Ours: the typed client through the full default stack, called from Effect fibers, or by a Promise a call. */
+import { ThriftMux } from "@scales-rpc/thriftmux"
+import * as Effect from "effect/Effect"
+import * as ManagedRuntime from "effect/ManagedRuntime"
+import type { Client, Load } from "../Load.ts"
+import { Echo, message, method } from "../workload.ts"
+
+const open = (port: number) => ManagedRuntime.make(ThriftMux.layer(Echo, { uri: `tcp://127.0.0.1:${port}` }))
+
+/** One call after the other; the last one begins before the load is stopped. */
+const loop = (echo: Echo["Service"], load: Load) => {
+  let more = true
+  return Effect.whileLoop({
+    while: () => more,
+    body: () => echo[method](message),
+    step: (reply) => {
+      load.accept(reply)
+      more = load.running
+    }
+  })
+}
+
+/** A fiber for each call in flight. */
+export const connect = async (port: number): Promise<Client> => {
+  const runtime = open(port)
+  const echo = await runtime.runPromise(Echo)
+  return {
+    drive: (inFlight, load) =>
+      runtime.runPromise(
+        Effect.all(Array.from({ length: inFlight }, () => loop(echo, load)), { concurrency: "unbounded", discard: true })
+      ),
+    close: () => runtime.dispose()
+  }
+}
+
+/** Each call run by itself and awaited, as a program without Effect does. */
+export const connectByPromise = async (port: number): Promise<Client> => {
+  const runtime = open(port)
+  const echo = await runtime.runPromise(Echo)
+  const calls = async (load: Load) => {
+    do load.accept(await runtime.runPromise(echo[method](message)))
+    while (load.running)
+  }
+  return {
+    drive: async (inFlight, load) => {
+      await Promise.all(Array.from({ length: inFlight }, () => calls(load)))
+    },
+    close: () => runtime.dispose()
+  }
+}

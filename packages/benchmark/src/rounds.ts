@@ -1,0 +1,94 @@
+/** Measures all clients by turns, so that what disturbs the machine disturbs all alike. */
+import { Child, type Sample } from "./Child.ts"
+import { type ClientName, clientNames, clients, type ServerName } from "./peers.ts"
+import { isSteady } from "./statistics.ts"
+
+/** How much is measured. */
+export interface Size {
+  /** Times that all processes are started anew: the compiler does not decide the same in each. */
+  readonly starts: number
+  /** Rounds with each set of processes. */
+  readonly rounds: number
+  /** The window of one measurement in milliseconds. */
+  readonly millis: number
+}
+
+/** Calls in flight. */
+export const levels = [1, 64] as const
+
+/** One of `levels`. */
+export type Level = (typeof levels)[number]
+
+/** What each client showed at each level, a sample a round; index i of every series is the same round. */
+export type Series = Readonly<Record<ClientName, Readonly<Record<Level, Array<Sample>>>>>
+
+/** All servers and clients of one start. */
+interface Processes {
+  readonly clients: ReadonlyMap<ClientName, Child>
+  readonly stop: () => Promise<void>
+}
+
+/** Starts the clients that are named, and their servers. */
+export const startProcesses = async (names: ReadonlyArray<ClientName>): Promise<Processes> => {
+  const started: Array<Child> = []
+  const stop = async () => {
+    // Clients first: a server that goes before them would leave them with broken connections.
+    for (const child of started.toReversed()) await child.stop()
+  }
+  try {
+    const ports = new Map<ServerName, number>()
+    const running = new Map<ClientName, Child>()
+    for (const name of names) {
+      const server = clients[name].server
+      let port = ports.get(server)
+      if (port === undefined) {
+        const start = await Child.start({ _tag: "Server", name: server })
+        started.push(start.child)
+        port = start.port
+        ports.set(server, port)
+      }
+      const { child } = await Child.start({ _tag: "Client", name, port })
+      started.push(child)
+      running.set(name, child)
+    }
+    return { clients: running, stop }
+  } catch (error) {
+    await stop()
+    throw error
+  }
+}
+
+/** Calls until three windows cost the same within a tenth, ten at the most. */
+export const warmUp = async (client: Child, level: Level): Promise<void> => {
+  const costs: Array<number> = []
+  while (costs.length < 10 && !isSteady(costs, 3, 0.1)) {
+    costs.push((await client.measure(level, 150)).microsPerCall)
+  }
+}
+
+/** Measures; `progress` is told in words how far it is. */
+export const measure = async (size: Size, progress: (text: string) => void): Promise<Series> => {
+  const series = Object.fromEntries(
+    clientNames.map((name) => [name, Object.fromEntries(levels.map((level) => [level, []]))])
+  ) as unknown as Series
+  for (let start = 1; start <= size.starts; start++) {
+    progress(`start ${start} of ${size.starts}: warming up`)
+    const processes = await startProcesses(clientNames)
+    try {
+      for (const [, client] of processes.clients) for (const level of levels) await warmUp(client, level)
+      for (let round = 1; round <= size.rounds; round++) {
+        progress(`start ${start} of ${size.starts}: round ${round} of ${size.rounds}`)
+        // There and back again, so that no client always comes after the same one.
+        const order = round % 2 === 1 ? clientNames : clientNames.toReversed()
+        for (const level of levels) {
+          for (const name of order) {
+            series[name][level].push(await processes.clients.get(name)!.measure(level, size.millis))
+          }
+        }
+      }
+    } finally {
+      await processes.stop()
+    }
+  }
+  return series
+}

@@ -1,0 +1,94 @@
+/** What a suite is made of, and how it is run: one case after the other, each within its bound, all within a budget. */
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Scope from "effect/Scope"
+
+/** How long the whole run may take, peers included. `.ci/run` allows twice that, for what Maven downloads on a first run. */
+export const budget = Duration.minutes(6)
+
+/** How long a case may take when it says nothing else: most end in milliseconds, a few start a JVM (2 s). */
+const defaultBound = Duration.seconds(20)
+
+/** Whether sizes are those of `--full` or those for CI. */
+export const Full: Context.Reference<boolean> = Context.Reference<boolean>("@scales-rpc/interop/Full", {
+  defaultValue: () => false
+})
+
+/** One behaviour: it holds when `run` succeeds. */
+export interface Case<R> {
+  /** A sentence, under the name of its theme. */
+  readonly name: string
+  readonly run: Effect.Effect<unknown, unknown, R | Scope.Scope>
+  readonly bound: Duration.Duration
+}
+
+/** States a behaviour and shows it. */
+export const holds = <R>(
+  name: string,
+  run: Effect.Effect<unknown, unknown, R | Scope.Scope>,
+  bound: Duration.Input = defaultBound
+): Case<R> => ({ name, run, bound: Duration.fromInputUnsafe(bound) })
+
+/** The cases of one theme. */
+export const theme = <R>(name: string, cases: ReadonlyArray<Case<R>>): ReadonlyArray<Case<R>> =>
+  cases.map((one) => ({ ...one, name: `${name}: ${one.name}` }))
+
+/** How many cases ended how. */
+export interface Tally {
+  readonly passed: number
+  readonly failed: number
+  readonly skipped: number
+}
+
+/** The first lines of why a case failed: all of an assertion, without the end of a stack. */
+const reason = (cause: Cause.Cause<unknown>): string =>
+  Cause.pretty(cause).split("\n").slice(0, 40).map((line) => `    ${line}`).join("\n")
+
+const report = (ok: boolean, name: string, started: number) =>
+  Effect.sync(() => console.log(`${ok ? "ok    " : "FAILED"} ${name} ${Math.round(performance.now() - started)} ms`))
+
+/** Runs cases and prints a line for each. `deadline` is when the budget is over, on the clock of `performance.now`. */
+export const run = <R>(
+  cases: ReadonlyArray<Case<R>>,
+  deadline: number
+): Effect.Effect<Tally, never, Exclude<R, Scope.Scope>> =>
+  Effect.gen(function*() {
+    let failed = 0
+    for (const one of cases) {
+      const started = performance.now()
+      const bound = Math.min(Duration.toMillis(one.bound), deadline - started)
+      const exit = yield* one.run.pipe(
+        Effect.scoped,
+        Effect.timeoutOrElse({
+          duration: Math.max(0, bound),
+          orElse: () => Effect.fail(bound > 0 ? `not over within ${Math.round(bound)} ms` : "the suite's budget is spent")
+        }),
+        Effect.exit
+      )
+      yield* report(Exit.isSuccess(exit), one.name, started)
+      if (Exit.isSuccess(exit)) continue
+      // The run itself was stopped: this is no verdict on the case.
+      if (Cause.hasInterruptsOnly(exit.cause)) return yield* Effect.interrupt
+      failed++
+      console.log(reason(exit.cause))
+    }
+    return { passed: cases.length - failed, failed, skipped: 0 }
+  })
+
+/** What a family's cases come to when none of them can be run, for `why`. */
+export const fail = (family: string, cases: number, why: string): Effect.Effect<Tally> =>
+  Effect.sync(() => {
+    console.log(`FAILED ${family}: ${why}`)
+    return { passed: 0, failed: cases, skipped: 0 }
+  })
+
+/** The same when a tool of the machine's is missing: CI has them all, elsewhere it is nobody's fault. */
+export const skip = (family: string, cases: number, why: string): Effect.Effect<Tally> =>
+  Effect.suspend(() => {
+    if (process.env["CI"] !== undefined && process.env["CI"] !== "") return fail(family, cases, why)
+    console.log(`skipped ${family}: ${why}`)
+    return Effect.succeed({ passed: 0, failed: 0, skipped: cases })
+  })

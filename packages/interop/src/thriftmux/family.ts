@@ -1,0 +1,18 @@
+/** The ThriftMux family: Finagle's ThriftMux 22.7.0, and its Mux 24.2.0 for what needs no Thrift. */
+import * as Effect from "effect/Effect"
+import { prepare } from "../Maven.ts"
+import * as Suite from "../Suite.ts"
+import { calls } from "./calls.ts"
+import { Peers } from "./peers.ts"
+
+const cases = [...calls]
+
+/** Runs the cases that `select` picks. Without Java or Maven that is a failure in CI; elsewhere they are skipped. */
+export const run = (select: (name: string) => boolean, deadline: number): Effect.Effect<Suite.Tally> => {
+  const selected = cases.filter(({ name }) => select(name))
+  return prepare(["tm22", "mux24"]).pipe(
+    Effect.andThen(Effect.provide(Suite.run(selected, deadline), Peers.layer)),
+    Effect.catchTag("Missing", ({ what }) => Suite.skip("thriftmux", selected.length, what)),
+    Effect.catchTag("BuildFailed", ({ message }) => Suite.fail("thriftmux", selected.length, message))
+  )
+}

@@ -1,0 +1,304 @@
+/**
+ * An embedded mux server: an Effect for each request, on a TCP port or a Unix socket, for as long as a scope is open. Closing the
+ * scope drains it.
+ */
+import { Failure, type InvalidOption } from "@scales-rpc/core"
+import { durationMillis, wholeNumber } from "@scales-rpc/core/options"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import * as Net from "node:net"
+import { noWindow } from "./FrameWriter.ts"
+import { defaultLimits, type Limits } from "./Message.ts"
+import { type Handler, Requests } from "./ServerRequest.ts"
+import { type ServerCounts, ServerSession } from "./ServerSession.ts"
+
+/** Options of a server. */
+export interface MuxServerOptions {
+  /** The address to listen on. Default 127.0.0.1. */
+  readonly host?: string | undefined
+  /** Default 0: one that is free, which `address` tells. */
+  readonly port?: number | undefined
+  /** A Unix socket's path, in place of host and port. */
+  readonly path?: string | undefined
+  /** Bytes of one fragment that a client may send, above 0. Default 2^31 - 1: no fragments. */
+  readonly window?: number | undefined
+  /** Requests that run at once, in all sessions; one more is nacked, and its client may try elsewhere. Default: no bound. */
+  readonly maxConcurrent?: number | undefined
+  /**
+   * Sessions served at once; of one more every request is nacked, and after 10 seconds it is drained for as long again, as Finagle
+   * does with a session that its service refuses. Default: no bound.
+   */
+  readonly maxSessions?: number | undefined
+  /** What is accepted from a client. */
+  readonly limits?: Partial<Limits> | undefined
+  /** How long closing waits for requests that run before it interrupts them. Default 5 seconds. */
+  readonly drainTimeout?: Duration.Input | undefined
+}
+
+/** The server could not listen: the port is taken, the path not writable. */
+export class ListenFailed extends Failure("ListenFailed")<{ readonly address: string; readonly cause: unknown }> {
+  override get message(): string {
+    return `cannot listen on ${this.address}: ${this.cause instanceof Error ? this.cause.message : String(this.cause)}`
+  }
+}
+
+/** What a server has seen since it began. */
+export interface MuxServerCounts extends ServerCounts {
+  /** Requests nacked because `maxConcurrent` ran. */
+  concurrencyNacks: number
+  /** Requests refused because their deadline had passed when they came. */
+  expired: number
+  /** Requests nacked because `maxSessions` were open when theirs began. */
+  refusals: number
+}
+
+/** One connection of a client. */
+export interface ServedSession {
+  /** The client's address, `host:port`; empty on a Unix socket. */
+  readonly peer: string
+  /** Requests that have not been answered. */
+  readonly outstanding: number
+  /**
+   * Asks the client to send no more, and waits until the connection has ended; after `timeout` (default: the server's) it
+   * interrupts what still runs. Leaving the wait does not undo the drain.
+   */
+  readonly drain: (timeout?: Duration.Input) => Effect.Effect<void>
+  /** Tells the client how long it may count on this server. */
+  readonly lease: (duration: Duration.Input) => Effect.Effect<void>
+  /** Waits until the client answers a ping. `false`: none could be sent, or the connection ended first. */
+  readonly ping: Effect.Effect<boolean>
+  /** Cuts the connection: a reset where the transport knows one. */
+  readonly destroy: () => void
+}
+
+/** A running server. */
+export interface MuxServerShape {
+  /** Where it listens; `path` for a Unix socket. */
+  readonly address: { readonly host: string; readonly port: number; readonly path: string | undefined }
+  /** The same as a server-set URI: `tcp://127.0.0.1:8080` or `unix:///path`. */
+  readonly uri: string
+  /** The sessions that are open, in the order they began. */
+  readonly sessions: () => ReadonlyArray<ServedSession>
+  /** Requests that run, in all sessions. */
+  readonly outstanding: () => number
+  /** Live. */
+  readonly counts: Readonly<MuxServerCounts>
+}
+
+/** The server, for what wants to know its address or to make it misbehave. */
+export class MuxServer extends Context.Service<MuxServer, MuxServerShape>()("@scales-rpc/mux/MuxServer") {}
+
+const refusedSessionMillis = 10_000
+
+/** A connection with its session. */
+class Served implements ServedSession {
+  readonly peer: string
+  readonly session: ServerSession
+  readonly socket: Net.Socket
+  readonly #drainMillis: number
+  /** Who waits for the connection to end. */
+  #waiting: Array<() => void> = []
+  #ended = false
+
+  constructor(socket: Net.Socket, session: ServerSession, drainMillis: number) {
+    this.socket = socket
+    this.session = session
+    this.#drainMillis = drainMillis
+    this.peer = addressOf(socket.remoteAddress, socket.remotePort)
+  }
+
+  get outstanding(): number {
+    return this.session.outstanding
+  }
+
+  /** The connection is gone. */
+  onClose(): void {
+    this.#ended = true
+    const waiting = this.#waiting
+    this.#waiting = []
+    for (const resume of waiting) resume()
+  }
+
+  readonly ended: Effect.Effect<void> = Effect.callback((resume) => {
+    if (this.#ended) return resume(Effect.void)
+    const done = () => resume(Effect.void)
+    this.#waiting.push(done)
+    return Effect.sync(() => {
+      this.#waiting = this.#waiting.filter((other) => other !== done)
+    })
+  })
+
+  /** Interrupts what runs, and lets go of a socket that its peer does not read. */
+  abort(): void {
+    this.session.abort()
+    if (this.socket.writableLength > 0) this.socket.destroy()
+  }
+
+  readonly drain = (timeout?: Duration.Input): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      this.session.drain()
+      return this.ended.pipe(
+        Effect.timeoutOption(timeout ?? this.#drainMillis),
+        Effect.andThen(Effect.suspend(() => {
+          if (!this.#ended) this.abort()
+          return this.ended
+        }))
+      )
+    })
+
+  readonly lease = (duration: Duration.Input): Effect.Effect<void> =>
+    Effect.sync(() => this.session.lease(Duration.toMillis(Duration.fromInputUnsafe(duration))))
+
+  readonly ping: Effect.Effect<boolean> = Effect.raceFirst(
+    Effect.callback<boolean>((resume) => {
+      if (!this.session.ping(() => resume(Effect.succeed(true)))) resume(Effect.succeed(false))
+    }),
+    Effect.as(Effect.suspend(() => this.ended), false)
+  )
+
+  readonly destroy = (): void => {
+    if (this.socket.remotePort === undefined) this.socket.destroy()
+    else this.socket.resetAndDestroy()
+  }
+}
+
+const addressOf = (host: string | undefined, port: number | undefined): string =>
+  host === undefined ? "" : host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`
+
+/** A listening server; it stops listening when the scope closes. Connections are the caller's. */
+const listen = (
+  options: MuxServerOptions,
+  onConnection: (socket: Net.Socket) => void
+): Effect.Effect<Net.Server, ListenFailed, Scope.Scope> => {
+  const where = options.path === undefined
+    ? { host: options.host ?? "127.0.0.1", port: options.port ?? 0 }
+    : { path: options.path }
+  return Effect.acquireRelease(
+    Effect.callback<Net.Server, ListenFailed>((resume) => {
+      const server = Net.createServer({ noDelay: true }, onConnection)
+      server.once("error", (cause) =>
+        resume(Effect.fail(
+          new ListenFailed({ address: "path" in where ? where.path! : addressOf(where.host, where.port), cause })
+        )))
+      server.listen(where, () => resume(Effect.succeed(server)))
+      return Effect.sync(() => void server.close())
+    }),
+    (server) => Effect.callback<void>((resume) => void server.close(() => resume(Effect.void)))
+  )
+}
+
+/**
+ * Serves `handler` until the scope closes. Then no connection is accepted any more, every client is asked to send no more, requests that
+ * run have `drainTimeout` to end, the rest is interrupted, and all sockets are closed.
+ */
+export const make = <E, R>(
+  handler: Handler<E, R>,
+  options: MuxServerOptions = {}
+): Effect.Effect<MuxServerShape, InvalidOption | ListenFailed, R | Scope.Scope> =>
+  Effect.gen(function*() {
+    const window = yield* wholeNumber("window", options.window, noWindow, 1, noWindow)
+    const maxConcurrent = yield* wholeNumber("maxConcurrent", options.maxConcurrent, Number.MAX_SAFE_INTEGER, 0)
+    const maxSessions = yield* wholeNumber("maxSessions", options.maxSessions, Number.MAX_SAFE_INTEGER, 0)
+    yield* wholeNumber("port", options.port, 0, 0, 65535)
+    const drainMillis = yield* durationMillis("drainTimeout", options.drainTimeout, 5000)
+    const limits = { ...defaultLimits }
+    for (const name of Object.keys(limits) as Array<keyof Limits>) {
+      limits[name] = yield* wholeNumber(`limits.${name}`, options.limits?.[name], limits[name], 0, 0x7fffffff)
+    }
+    const counts: MuxServerCounts = {
+      sessions: 0,
+      requests: 0,
+      drainNacks: 0,
+      discards: 0,
+      orphanedDiscards: 0,
+      duplicateTags: 0,
+      undecodable: 0,
+      concurrencyNacks: 0,
+      expired: 0,
+      refusals: 0
+    }
+    const context = yield* Effect.context<R>()
+    const run = Effect.runForkWith(context)
+    const clock = Context.get(context as Context.Context<never>, Clock.Clock)
+    const requests = new Requests(handler, run, () => clock.currentTimeMillisUnsafe(), maxConcurrent, counts)
+    const served = new Set<Served>()
+    let closing = false
+
+    const accept = (socket: Net.Socket): void => {
+      const refused = served.size >= maxSessions
+      const session = new ServerSession({
+        connection: {
+          write: (chunk) => socket.write(chunk),
+          end: () => socket.destroySoon(),
+          destroy: () => void socket.destroy(),
+          pause: () => void socket.pause(),
+          resume: () => void socket.resume()
+        },
+        limits,
+        window,
+        counts,
+        onRequest: (exchange) => refused ? requests.refuse(exchange) : requests.serve(exchange, connection.peer),
+        onEnd: () => {}
+      })
+      const connection = new Served(socket, session, drainMillis)
+      served.add(connection)
+      let fault: unknown
+      socket.on("data", (chunk) => session.receive(chunk))
+      socket.on("drain", () => session.drained())
+      // The peer's half is closed: nobody reads replies.
+      socket.on("end", () => session.closed(undefined))
+      socket.on("error", (error) => {
+        fault = error
+      })
+      socket.on("close", () => {
+        served.delete(connection)
+        session.closed(fault)
+        connection.onClose()
+      })
+      // Accepted by the kernel before the listener closed.
+      if (closing) session.drain()
+      else if (refused) {
+        run(Effect.andThen(
+          Effect.raceFirst(Effect.sleep(refusedSessionMillis), connection.ended),
+          connection.drain(refusedSessionMillis)
+        ))
+      }
+    }
+
+    // Released in reverse: the listener is closed first, but waits for its connections, so they are drained beside it.
+    const server = yield* listen(options, accept)
+    yield* Effect.addFinalizer(() => {
+      closing = true
+      server.close()
+      return Effect.andThen(
+        Effect.interruptible(Effect.forEach([...served], (connection) => connection.drain(), {
+          concurrency: "unbounded",
+          discard: true
+        })),
+        Effect.suspend(() => Fiber.awaitAll(requests.fibers))
+      )
+    })
+    const bound = server.address()
+    const address = bound === null || typeof bound === "string"
+      ? { host: "", port: 0, path: bound ?? options.path }
+      : { host: bound.address, port: bound.port, path: undefined }
+    return {
+      address,
+      uri: address.path === undefined ? `tcp://${addressOf(address.host, address.port)}` : `unix://${address.path}`,
+      sessions: () => [...served],
+      outstanding: () => requests.fibers.size,
+      counts
+    }
+  })
+
+/** `make` as a layer. */
+export const layer = <E, R>(
+  handler: Handler<E, R>,
+  options: MuxServerOptions = {}
+): Layer.Layer<MuxServer, InvalidOption | ListenFailed, Exclude<R, Scope.Scope>> =>
+  Layer.effect(MuxServer, make(handler, options))

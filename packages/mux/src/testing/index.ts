@@ -1,0 +1,3 @@
+/** Scripted peers for tests of mux clients and servers. */
+export * as RawPeer from "./RawPeer.ts"
+export type { RawConnection } from "./RawPeer.ts"
