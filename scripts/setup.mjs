@@ -13,13 +13,14 @@ const node = join(root, "node_modules", ".bin", "node")
 
 if (!(existsSync(stamp) && readFileSync(stamp, "utf8") === lock && existsSync(node))) {
   console.error("setting up: installing dependencies and the pinned Node (once)")
-  // No install scripts: nothing here needs one, and one that is not run can do no harm.
-  const { status } = spawnSync("npm", ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], {
+  // No install scripts: nothing here needs one, and one that is not run can do no harm. Not `npm ci`: it refuses a lock file made where
+  // the registry lacks the binaries of some other platform; this keeps to the lock file all the same, and does not write it.
+  const { status } = spawnSync("npm", ["install", "--no-save", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], {
     cwd: root,
     stdio: ["ignore", "inherit", "inherit"]
   })
   if (status !== 0) {
-    console.error("setting up failed: `npm ci` did not succeed; its message is above")
+    console.error("setting up failed: `npm install` did not succeed; its message is above")
     process.exit(status ?? 1)
   }
   if (!existsSync(node)) {

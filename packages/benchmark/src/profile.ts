@@ -21,7 +21,7 @@ interface CpuProfile {
 /** Time that the process spent in one function, or in one file, itself: not in what it calls. */
 export interface SelfTime {
   readonly name: string
-  /** Of all the time that was not idle, in percent. */
+  /** Of all the time that it worked, in percent. */
   readonly percent: number
 }
 
@@ -44,7 +44,8 @@ export const selfTimes = (
   let total = 0
   for (const [i, id] of profile.samples.entries()) {
     const { functionName, lineNumber, url } = frames.get(id)!
-    if (functionName === "(idle)") continue
+    // Neither waiting nor the profiler's own start and end.
+    if (functionName === "(idle)" || url === "node:inspector") continue
     const time = profile.timeDeltas[i]!
     // V8's own states, such as the garbage collector, are written in parentheses.
     const own = functionName.startsWith("(") && url === ""

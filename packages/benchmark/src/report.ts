@@ -1,7 +1,7 @@
 /** What the rounds come to: ratios and costs, as a table and as the object of the last line. */
 import { type ClientName, clientNames, clients } from "./peers.ts"
 import { type Level, levels, type Series } from "./rounds.ts"
-import { neighbourRatios, type Summary, summarize } from "./statistics.ts"
+import { neighbourRatios, summarize, type Summary } from "./statistics.ts"
 
 /** The ratios by key: whose cost against whose, at how many calls in flight. */
 const ratios = {

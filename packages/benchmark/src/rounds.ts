@@ -1,5 +1,5 @@
 /** Measures all clients by turns, so that what disturbs the machine disturbs all alike. */
-import { Child, type Sample } from "./Child.ts"
+import { Child, type Part, type Sample } from "./Child.ts"
 import { type ClientName, clientNames, clients, type ServerName } from "./peers.ts"
 import { isSteady } from "./statistics.ts"
 
@@ -28,41 +28,40 @@ interface Processes {
   readonly stop: () => Promise<void>
 }
 
-/** Starts the clients that are named, and their servers. */
+/** Starts the clients that are named, and their servers before them. */
 export const startProcesses = async (names: ReadonlyArray<ClientName>): Promise<Processes> => {
-  const started: Array<Child> = []
+  const serverNames = [...new Set(names.map((name) => clients[name].server))]
+  const running: Array<Child> = []
   const stop = async () => {
     // Clients first: a server that goes before them would leave them with broken connections.
-    for (const child of started.toReversed()) await child.stop()
+    for (const child of running.toReversed()) await child.stop()
+  }
+  const startAll = async (parts: ReadonlyArray<Part>) => {
+    const results = await Promise.allSettled(parts.map((part) => Child.start(part)))
+    for (const result of results) if (result.status === "fulfilled") running.push(result.value.child)
+    return results.map((result) => {
+      if (result.status === "rejected") throw result.reason
+      return result.value
+    })
   }
   try {
-    const ports = new Map<ServerName, number>()
-    const running = new Map<ClientName, Child>()
-    for (const name of names) {
-      const server = clients[name].server
-      let port = ports.get(server)
-      if (port === undefined) {
-        const start = await Child.start({ _tag: "Server", name: server })
-        started.push(start.child)
-        port = start.port
-        ports.set(server, port)
-      }
-      const { child } = await Child.start({ _tag: "Client", name, port })
-      started.push(child)
-      running.set(name, child)
-    }
-    return { clients: running, stop }
+    const listening = await startAll(serverNames.map((name) => ({ _tag: "Server", name })))
+    const portOf = (server: ServerName) => listening[serverNames.indexOf(server)]!.port
+    const connected = await startAll(
+      names.map((name) => ({ _tag: "Client", name, port: portOf(clients[name].server) }))
+    )
+    return { clients: new Map(names.map((name, i) => [name, connected[i]!.child])), stop }
   } catch (error) {
     await stop()
     throw error
   }
 }
 
-/** Calls until three windows cost the same within a tenth, ten at the most. */
+/** Calls until three windows cost the same within a tenth, eight at the most. */
 export const warmUp = async (client: Child, level: Level): Promise<void> => {
   const costs: Array<number> = []
-  while (costs.length < 10 && !isSteady(costs, 3, 0.1)) {
-    costs.push((await client.measure(level, 150)).microsPerCall)
+  while (costs.length < 8 && !isSteady(costs, 3, 0.1)) {
+    costs.push((await client.measure(level, 120)).microsPerCall)
   }
 }
 

@@ -22,7 +22,7 @@ export const message: Message = new Message({ text, number: new thrift.Int64(num
 /** Says what is wrong with a reply; `undefined` when it is the argument. */
 export const wrongIn = (reply: Message): string | undefined => {
   if (reply.text !== text) return `text is ${JSON.stringify(reply.text)}`
-  if (reply.number.toNumber(true) !== number) return `number is ${reply.number}`
+  if (reply.number.toNumber(true) !== number) return `number is ${reply.number.toString()}`
   if (reply.items.length !== items.length) return `${reply.items.length} items`
   for (let i = 0; i < items.length; i++) if (reply.items[i] !== items[i]) return `item ${i} is ${reply.items[i]}`
   return undefined

@@ -183,6 +183,8 @@ export interface ServerStats {
   readonly calls: Readonly<Record<string, number>>
   /** The open ones. */
   readonly sessions: ReadonlyArray<SessionStats>
+  /** How many there have been. */
+  readonly sessionsEver: number
 }
 
 /** A Finagle server on a port of 127.0.0.1. */

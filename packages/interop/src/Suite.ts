@@ -21,16 +21,16 @@ export const Full: Context.Reference<boolean> = Context.Reference<boolean>("@sca
 export interface Case<R> {
   /** A sentence, under the name of its theme. */
   readonly name: string
-  readonly run: Effect.Effect<unknown, unknown, R | Scope.Scope>
+  readonly run: Effect.Effect<unknown, unknown, R>
   readonly bound: Duration.Duration
 }
 
-/** States a behaviour and shows it. */
+/** States a behaviour and shows it, in a scope that closes with the case. */
 export const holds = <R>(
   name: string,
-  run: Effect.Effect<unknown, unknown, R | Scope.Scope>,
+  run: Effect.Effect<unknown, unknown, R>,
   bound: Duration.Input = defaultBound
-): Case<R> => ({ name, run, bound: Duration.fromInputUnsafe(bound) })
+): Case<Exclude<R, Scope.Scope>> => ({ name, run: Effect.scoped(run), bound: Duration.fromInputUnsafe(bound) })
 
 /** The cases of one theme. */
 export const theme = <R>(name: string, cases: ReadonlyArray<Case<R>>): ReadonlyArray<Case<R>> =>
@@ -51,17 +51,13 @@ const report = (ok: boolean, name: string, started: number) =>
   Effect.sync(() => console.log(`${ok ? "ok    " : "FAILED"} ${name} ${Math.round(performance.now() - started)} ms`))
 
 /** Runs cases and prints a line for each. `deadline` is when the budget is over, on the clock of `performance.now`. */
-export const run = <R>(
-  cases: ReadonlyArray<Case<R>>,
-  deadline: number
-): Effect.Effect<Tally, never, Exclude<R, Scope.Scope>> =>
+export const run = <R>(cases: ReadonlyArray<Case<R>>, deadline: number): Effect.Effect<Tally, never, R> =>
   Effect.gen(function*() {
     let failed = 0
     for (const one of cases) {
       const started = performance.now()
       const bound = Math.min(Duration.toMillis(one.bound), deadline - started)
       const exit = yield* one.run.pipe(
-        Effect.scoped,
         Effect.timeoutOrElse({
           duration: Math.max(0, bound),
           orElse: () => Effect.fail(bound > 0 ? `not over within ${Math.round(bound)} ms` : "the suite's budget is spent")

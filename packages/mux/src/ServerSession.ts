@@ -158,9 +158,9 @@ export class ServerSession {
     return this.#writer.size
   }
 
-  /** Bytes and messages of incomplete frames and fragments. */
-  get partial(): number {
-    return this.#reader.pending + this.#fragments.size
+  /** Requests of which only fragments have come. */
+  get reassembling(): number {
+    return this.#fragments.size
   }
 
   /** The bytes of one fragment that the client takes. */

@@ -19,10 +19,8 @@ export {
   type MuxServerShape,
   type ServedSession
 } from "./MuxServer.ts"
-export * as MuxServer from "./MuxServer.ts"
 export * as MuxTransport from "./MuxTransport.ts"
 export { ErrorReply, type Handler, type MuxServerReply, MuxServerRequest, Nack } from "./ServerRequest.ts"
-export { ErrorReply, type Handler, type MuxServerReply, type MuxServerRequest, Nack } from "./ServerRequest.ts"
 export {
   type Interruption,
   type ServerConnection,

@@ -27,7 +27,10 @@ export const connect = async (port: number): Promise<Client> => {
   return {
     drive: (inFlight, load) =>
       runtime.runPromise(
-        Effect.all(Array.from({ length: inFlight }, () => loop(echo, load)), { concurrency: "unbounded", discard: true })
+        Effect.all(Array.from({ length: inFlight }, () => loop(echo, load)), {
+          concurrency: "unbounded",
+          discard: true
+        })
       ),
     close: () => runtime.dispose()
   }

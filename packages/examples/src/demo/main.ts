@@ -82,9 +82,9 @@ const incidents = (
     screen.event(`SIGKILL to ${name(victim)}, with ${into.inFlightAtKill ?? 0} calls in flight on it`)
     yield* victim.kill
     yield* share(0.2)
-    const restarted = Date.now()
     yield* victim.restart
-    screen.event(`${name(victim)} is started again`)
+    const restarted = Date.now()
+    screen.event(`${name(victim)} listens again`)
     const backAt = Effect.suspend(() => {
       const { lastReply } = tally.endpoints.get(name(victim))!
       return lastReply > restarted ? Effect.succeed(lastReply) : Effect.fail("not yet" as const)
@@ -94,7 +94,7 @@ const incidents = (
     )
     if (recovered._tag === "Some") {
       into.recoveredMs = recovered.value - restarted
-      screen.event(`${name(victim)} answers again, ${into.recoveredMs} ms after it was started`)
+      screen.event(`${name(victim)} answers again, ${into.recoveredMs} ms after it listens again`)
     }
     yield* share(0.1)
     const slow = fleet[1] ?? victim

@@ -1,0 +1,576 @@
+import { assert, describe, it } from "@effect/vitest"
+import {
+  type Attempt,
+  type Call,
+  ConnectFailed,
+  Endpoint,
+  Nacked,
+  type RpcError,
+  type ServerSet,
+  ServerSetState,
+  Stack
+} from "@scales-rpc/core"
+import { Seed, TestServerSet } from "@scales-rpc/core/testing"
+import { Cause, Effect, Exit, Fiber, Layer, Scope, Stream } from "effect"
+import { Heap } from "../src/internal/Heap.ts"
+import * as Members from "../src/internal/Members.ts"
+import { endpoints, handEndpoints, makeCall, settle, start, stop } from "./support.ts"
+
+const refused = (port: number) =>
+  new ConnectFailed({ endpoint: Endpoint.tcp("h", port), phase: "connect", cause: "refused" })
+
+/** Members over endpoints made by hand, and a server set that the test pushes states into. */
+const balanced = Effect.gen(function*() {
+  const hand = handEndpoints()
+  const stack = yield* Stack
+  const set = yield* TestServerSet
+  const scope = yield* Scope.make()
+  const heap = new Heap(stack.random)
+  const { states } = yield* Effect.map(Effect.context<ServerSet>(), (context) => ({
+    states: (context.mapUnsafe.get("@scales-rpc/core/ServerSet") as Stream.Stream<ServerSetState>)
+  }))
+  const { members, sink } = yield* Scope.provide(Members.make(stack, hand.factory, states, heap), scope)
+  const push = (state: ServerSetState) => Effect.andThen(set.push(state), settle)
+  const bind = (...ports: ReadonlyArray<number>) => push(ServerSetState.Bound(endpoints(...ports)))
+  const loads = () => Object.fromEntries(Array.from(members(), ({ endpoint, load }) => [endpoint.port, load]))
+  /** A call that has been sent, in a fiber of its own. */
+  const send = (text = "hi", call: Call = makeCall()) => start(sink.send(text, call))
+  /** Opens an endpoint, as its pool would. */
+  const up = (port: number) => hand.at(port).status.set("Open")
+  const down = (port: number) => hand.at(port).status.set("Closed", refused(port))
+  return {
+    bind,
+    close: Scope.close(scope, Exit.void),
+    down,
+    hand,
+    heap,
+    loads,
+    members,
+    push,
+    send,
+    sink,
+    up
+  }
+})
+
+const test = (name: string, body: () => Generator<Effect.Effect<any, any, any>, void>) =>
+  it.effect(name, () =>
+    Effect.gen(body).pipe(
+      Effect.provide(Layer.mergeAll(TestServerSet.layer(), Stack.layer("text")).pipe(Layer.provide(Seed.layer(1))))
+    ) as Effect.Effect<void>)
+
+describe("the members of a set", () => {
+  test("get a sink each when they join, none twice, and it is closed when they leave", function*() {
+    const { bind, hand, heap, loads, push } = yield* balanced
+    yield* bind(1, 2, 2, 1)
+    assert.deepStrictEqual(hand.made.map(({ endpoint }) => endpoint.key), ["h:1", "h:2"])
+    yield* bind(2, 3)
+    assert.deepStrictEqual(hand.made.map(({ closed }) => closed), [true, false, false])
+    assert.deepStrictEqual(loads(), { 2: 0, 3: 0 })
+    yield* push(ServerSetState.Neg)
+    assert.deepStrictEqual(hand.made.map(({ closed }) => closed), [true, true, true])
+    assert.strictEqual(heap.size, 0)
+    assert.deepStrictEqual(hand.made.map(({ status }) => status.listeners), [0, 0, 0])
+  })
+
+  test("stay when the same set is seen again, and when the stream of states ends", function*() {
+    const hand = handEndpoints()
+    const stack = yield* Stack
+    const states = Stream.fromIterable([ServerSetState.Bound(endpoints(1)), ServerSetState.Bound(endpoints(1))])
+    const heap = new Heap(stack.random)
+    const { sink } = yield* Members.make(stack, hand.factory, states, heap)
+    yield* settle
+    assert.lengthOf(hand.made, 1)
+    const fiber = yield* start(sink.send("hi", makeCall()))
+    hand.at(1).pending[0]!.answer("hello")
+    assert.strictEqual(yield* Fiber.join(fiber), "hello")
+  })
+
+  test("are counted by the attempts they have, whatever ends them", function*() {
+    const { bind, hand, loads, send } = yield* balanced
+    yield* bind(1)
+    const aborted = makeCall()
+    const fibers = [yield* send("a"), yield* send("b"), yield* send("c"), yield* send("d", aborted), yield* send("e")]
+    assert.deepStrictEqual(loads(), { 1: 5 })
+    const [answered, failed] = hand.at(1).pending
+    answered!.answer("A")
+    failed!.fail(refused(1))
+    assert.deepStrictEqual(loads(), { 1: 3 })
+    yield* stop(fibers[2]!)
+    assert.deepStrictEqual(loads(), { 1: 2 })
+    aborted.abort.abort({ _tag: "Timeout", timeoutMillis: 5 })
+    assert.deepStrictEqual(loads(), { 1: 1 })
+    hand.at(1).pending[0]!.answer("E")
+    assert.deepStrictEqual(loads(), { 1: 0 })
+  })
+
+  test("count a streamed body until it ends", function*() {
+    const { bind, hand, loads, send } = yield* balanced
+    yield* bind(1)
+    const fiber = yield* send()
+    const [exchange] = hand.at(1).pending
+    const release = exchange!.attempt.hold()
+    exchange!.answer("head")
+    assert.strictEqual(yield* Fiber.join(fiber), "head")
+    assert.deepStrictEqual(loads(), { 1: 1 })
+    release("success")
+    assert.deepStrictEqual(loads(), { 1: 0 })
+  })
+
+  test("that leave with calls on them answer those, take no new ones, and are closed when the last has ended", function*() {
+    const { bind, hand, heap, loads, send } = yield* balanced
+    yield* bind(1)
+    const first = yield* send("first")
+    const second = yield* send("second")
+    yield* bind(2)
+    assert.isFalse(hand.at(1).closed)
+    assert.strictEqual(heap.size, 1)
+    const third = yield* send("third")
+    assert.lengthOf(hand.at(2).pending, 1)
+    hand.at(1).pending[0]!.answer("1")
+    assert.isFalse(hand.at(1).closed)
+    hand.at(1).pending[0]!.answer("2")
+    assert.isTrue(hand.at(1).closed)
+    assert.strictEqual(hand.at(1).status.listeners, 0)
+    hand.at(2).pending[0]!.answer("3")
+    assert.deepStrictEqual([yield* Fiber.join(first), yield* Fiber.join(second), yield* Fiber.join(third)], ["1", "2", "3"])
+    assert.deepStrictEqual(loads(), { 2: 0 })
+  })
+
+  test("that come back while they drain are taken up again, with their calls and their connection", function*() {
+    const { bind, hand, heap, loads, send } = yield* balanced
+    yield* bind(1)
+    const fiber = yield* send()
+    yield* bind()
+    assert.strictEqual(heap.size, 0)
+    yield* bind(1)
+    assert.lengthOf(hand.made, 1)
+    assert.deepStrictEqual(loads(), { 1: 1 })
+    hand.at(1).pending[0]!.answer("same")
+    assert.strictEqual(yield* Fiber.join(fiber), "same")
+    assert.isFalse(hand.at(1).closed)
+    assert.deepStrictEqual(loads(), { 1: 0 })
+    yield* bind()
+    assert.isTrue(hand.at(1).closed)
+  })
+
+  test("that come back after they were closed get a new sink", function*() {
+    const { bind, hand } = yield* balanced
+    yield* bind(1)
+    yield* bind()
+    yield* bind(1)
+    assert.deepStrictEqual(hand.made.map(({ closed }) => closed), [true, false])
+  })
+
+  test("that went down while they drained are down when they come back", function*() {
+    const { bind, down, hand, heap, send, up } = yield* balanced
+    yield* bind(1, 2)
+    up(1)
+    up(2)
+    const calls = [yield* send("a"), yield* send("b")]
+    yield* bind(2)
+    down(1)
+    yield* bind(1, 2)
+    assert.isTrue(heap.valid)
+    yield* send("c")
+    assert.lengthOf(hand.at(1).pending, 1)
+    assert.lengthOf(hand.at(2).pending, 2)
+    for (const call of calls) yield* stop(call)
+  })
+
+  test("take a new weight and new metadata in place", function*() {
+    const { hand, heap, loads, push, send } = yield* balanced
+    yield* push(ServerSetState.Bound([Endpoint.tcp("h", 1), Endpoint.tcp("h", 2)]))
+    for (let i = 0; i < 8; i++) yield* send()
+    assert.deepStrictEqual(loads(), { 1: 4, 2: 4 })
+    yield* push(ServerSetState.Bound([
+      Endpoint.tcp("h", 1, { weight: 3, metadata: { member: "member_1" } }),
+      Endpoint.tcp("h", 2)
+    ]))
+    assert.isTrue(heap.valid)
+    for (let i = 0; i < 8; i++) yield* send()
+    assert.deepStrictEqual(loads(), { 1: 12, 2: 4 })
+    assert.lengthOf(hand.made, 2)
+    assert.deepStrictEqual(hand.at(1).pending.at(-1)!.attempt.endpoint.metadata, { member: "member_1" })
+  })
+})
+
+describe("the states of a set", () => {
+  test("that are stale change nothing once it was bound", function*() {
+    const { bind, hand, loads, push } = yield* balanced
+    yield* bind(1, 2)
+    for (const state of [ServerSetState.Pending, ServerSetState.Failed("gone")]) {
+      yield* push(state)
+      assert.deepStrictEqual(loads(), { 1: 0, 2: 0 })
+    }
+    yield* bind(2)
+    assert.deepStrictEqual(hand.made.map(({ closed }) => closed), [true, false])
+  })
+
+  test("without an endpoint fail calls at once", function*() {
+    const { bind, push, sink } = yield* balanced
+    const fail = () => Effect.flip(sink.send("hi", makeCall()))
+    for (const state of [ServerSetState.Bound([]), ServerSetState.Neg]) {
+      yield* push(state)
+      const error = yield* fail()
+      assert.strictEqual(error._tag, "NoEndpoints")
+      assert.strictEqual(error.reached, "no")
+      assert.strictEqual(error.message, `no endpoint for "text"`)
+      assert.strictEqual((yield* Effect.flip(sink.open))._tag, "NoEndpoints")
+    }
+    yield* bind(1)
+    yield* push(ServerSetState.Neg)
+    assert.strictEqual((yield* fail())._tag, "NoEndpoints")
+  })
+
+  test("that failed before any was bound fail calls with the cause", function*() {
+    const { bind, hand, push, send, sink } = yield* balanced
+    yield* push(ServerSetState.Failed(new Error("no such zookeeper")))
+    const error = yield* Effect.flip(sink.send("hi", makeCall()))
+    assert.strictEqual(error._tag, "NoEndpoints")
+    assert.strictEqual(error.message, `no endpoint for "text": no such zookeeper`)
+    yield* bind(1)
+    const fiber = yield* send()
+    hand.at(1).pending[0]!.answer("hello")
+    assert.strictEqual(yield* Fiber.join(fiber), "hello")
+  })
+
+  test("that are pending again before any was bound make calls wait again", function*() {
+    const { bind, hand, push, send } = yield* balanced
+    yield* push(ServerSetState.Failed("x"))
+    yield* push(ServerSetState.Pending)
+    const fiber = yield* send()
+    assert.isUndefined(fiber.pollUnsafe())
+    yield* bind(1)
+    hand.at(1).pending[0]!.answer("hello")
+    assert.strictEqual(yield* Fiber.join(fiber), "hello")
+  })
+})
+
+describe("a call before there is an endpoint", () => {
+  test("waits for the first state, and is sent when it comes", function*() {
+    const { bind, hand, loads, send } = yield* balanced
+    const call = makeCall()
+    const fiber = yield* send("hi", call)
+    assert.isUndefined(fiber.pollUnsafe())
+    assert.strictEqual(call.abort.listeners, 1)
+    yield* bind(1, 2)
+    const [exchange] = [...hand.at(1).pending, ...hand.at(2).pending]
+    exchange!.answer("hello")
+    assert.strictEqual(yield* Fiber.join(fiber), "hello")
+    assert.strictEqual(call.abort.listeners, 0)
+    assert.deepStrictEqual(loads(), { 1: 0, 2: 0 })
+  })
+
+  test("fails with what the first state says", function*() {
+    const { push, send } = yield* balanced
+    const fiber = yield* send()
+    yield* push(ServerSetState.Failed("gone"))
+    const exit = yield* Fiber.await(fiber)
+    assert.strictEqual(Exit.isFailure(exit) && String(Cause.squash(exit.cause)), `NoEndpoints: no endpoint for "text": gone`)
+  })
+
+  test("waits for the first to open when all are down, and is sent when one does", function*() {
+    const { bind, down, hand, send, up } = yield* balanced
+    yield* bind(1, 2)
+    down(1)
+    down(2)
+    const call = makeCall()
+    const fiber = yield* send("hi", call)
+    assert.isUndefined(fiber.pollUnsafe())
+    up(2)
+    assert.lengthOf(hand.at(2).pending, 1)
+    hand.at(2).pending[0]!.answer("hello")
+    assert.strictEqual(yield* Fiber.join(fiber), "hello")
+    assert.strictEqual(call.abort.listeners, 0)
+  })
+
+  test("is sent as soon as one can be used, open or not", function*() {
+    for (const state of ["Idle", "Busy"] as const) {
+      const { bind, close, down, hand, send } = yield* balanced
+      yield* bind(1)
+      down(1)
+      const fiber = yield* send()
+      hand.at(1).status.set(state)
+      assert.lengthOf(hand.at(1).pending, 1, state)
+      hand.at(1).pending[0]!.answer("hello")
+      assert.strictEqual(yield* Fiber.join(fiber), "hello")
+      yield* close
+    }
+  })
+
+  test("makes the endpoints try to open now, and stops that when it leaves", function*() {
+    const { bind, down, hand, send } = yield* balanced
+    yield* bind(1)
+    down(1)
+    let ended = 0
+    hand.at(1).opening = Effect.onInterrupt(Effect.never, () => Effect.sync(() => void ended++))
+    const fiber = yield* send()
+    assert.strictEqual(hand.at(1).opens, 1)
+    yield* stop(fiber)
+    assert.strictEqual(ended, 1)
+  })
+
+  test("is sent to one that joins while all others are down", function*() {
+    const { bind, down, hand, send } = yield* balanced
+    yield* bind(1)
+    down(1)
+    const fiber = yield* send()
+    yield* bind(1, 2)
+    hand.at(2).pending[0]!.answer("hello")
+    assert.strictEqual(yield* Fiber.join(fiber), "hello")
+  })
+
+  test("does not wait when one that was open is down: it is sent to the least loaded", function*() {
+    const { bind, down, hand, send, up } = yield* balanced
+    yield* bind(1, 2)
+    up(1)
+    down(1)
+    down(2)
+    yield* send()
+    yield* send()
+    assert.deepStrictEqual([hand.at(1).pending.length, hand.at(2).pending.length], [1, 1])
+  })
+
+  test("leaves nothing behind when it is aborted while it waits, and says what it met", function*() {
+    const { bind, down, loads, send, up } = yield* balanced
+    const early = makeCall()
+    const first = yield* send("hi", early)
+    early.abort.abort({ _tag: "Timeout", timeoutMillis: 5 })
+    const error = yield* Effect.flip(Fiber.join(first))
+    assert.strictEqual((error as RpcError).message, "no reply within 5 ms, waiting for endpoint")
+    yield* bind(1)
+    down(1)
+    const later = makeCall()
+    const second = yield* send("hi", later)
+    later.abort.abort({ _tag: "Timeout", timeoutMillis: 5 })
+    assert.strictEqual(
+      ((yield* Effect.flip(Fiber.join(second))) as RpcError).message,
+      "no reply within 5 ms, waiting for endpoint: connect failed at h:1: refused"
+    )
+    up(1)
+    assert.deepStrictEqual([early.abort.listeners, later.abort.listeners], [0, 0])
+    assert.deepStrictEqual(loads(), { 1: 0 })
+  })
+
+  test("leaves nothing behind when it is interrupted while it waits", function*() {
+    const { bind, hand, loads, send } = yield* balanced
+    const call = makeCall()
+    const fiber = yield* send("hi", call)
+    yield* stop(fiber)
+    assert.strictEqual(call.abort.listeners, 0)
+    yield* bind(1)
+    assert.lengthOf(hand.at(1).pending, 0)
+    assert.deepStrictEqual(loads(), { 1: 0 })
+  })
+
+  test("that was aborted before it was sent is sent nowhere", function*() {
+    const { bind, hand, sink } = yield* balanced
+    yield* bind(1)
+    const call = makeCall()
+    call.abort.abort({ _tag: "Superseded" })
+    assert.strictEqual((yield* Effect.flip(sink.send("hi", call)))._tag, "Superseded")
+    assert.lengthOf(hand.at(1).pending, 0)
+    assert.lengthOf(call.tried, 0)
+  })
+})
+
+describe("an attempt", () => {
+  test("goes to another endpoint than those the call was tried at", function*() {
+    const { bind, hand, send } = yield* balanced
+    yield* bind(1, 2, 3)
+    const call = makeCall()
+    for (let i = 0; i < 3; i++) yield* send("hi", call)
+    assert.deepStrictEqual([1, 2, 3].map((port) => hand.at(port).pending.length), [1, 1, 1])
+    assert.sameMembers(call.tried.map(({ key }) => key), ["h:1", "h:2", "h:3"])
+    const numbers = [1, 2, 3].flatMap((port) => hand.at(port).pending.map(({ attempt }) => attempt.number))
+    assert.sameMembers(numbers, [0, 1, 2])
+  })
+
+  test("tells its outcome to those who asked below", function*() {
+    const { bind, hand, send } = yield* balanced
+    yield* bind(1)
+    const outcomes: Array<string> = []
+    const watch = (attempt: Attempt) => attempt.onEnd((outcome) => outcomes.push(outcome))
+    for (const end of ["answer", "nack", "break"]) {
+      yield* send()
+      const [exchange] = hand.at(1).pending
+      watch(exchange!.attempt)
+      if (end === "answer") exchange!.answer("A")
+      else if (end === "nack") exchange!.fail(new Nacked({ endpoint: hand.at(1).endpoint, why: "", retryable: true }))
+      else exchange!.fail(refused(1))
+    }
+    const fiber = yield* send()
+    watch(hand.at(1).pending[0]!.attempt)
+    yield* stop(fiber)
+    assert.deepStrictEqual(outcomes, ["success", "rejected", "rejected", "ignored"])
+  })
+
+  test("is made anew each time that its effect is run", function*() {
+    const { bind, hand, loads, sink } = yield* balanced
+    yield* bind(1)
+    const call = makeCall()
+    const once = sink.send("hi", call)
+    const both = [yield* start(once), yield* start(once)]
+    assert.deepStrictEqual(loads(), { 1: 2 })
+    hand.at(1).pending[0]!.answer("A")
+    hand.at(1).pending[0]!.answer("B")
+    assert.deepStrictEqual([yield* Fiber.join(both[0]!), yield* Fiber.join(both[1]!)], ["A", "B"])
+    assert.deepStrictEqual(loads(), { 1: 0 })
+  })
+})
+
+describe("the status of the whole", () => {
+  test("is Idle until one was open, then its best member's", function*() {
+    const { bind, down, hand, sink, up } = yield* balanced
+    assert.strictEqual(sink.status.state, "Idle")
+    yield* bind(1, 2)
+    down(1)
+    down(2)
+    assert.strictEqual(sink.status.state, "Idle")
+    assert.include(sink.status.fault?.message, "refused")
+    up(1)
+    assert.strictEqual(sink.status.state, "Open")
+    assert.isUndefined(sink.status.fault)
+    hand.at(1).status.set("Busy")
+    assert.strictEqual(sink.status.state, "Busy")
+    down(1)
+    assert.strictEqual(sink.status.state, "Closed")
+    assert.strictEqual(sink.status.fault?._tag, "ConnectFailed")
+    up(2)
+    assert.strictEqual(sink.status.state, "Open")
+  })
+
+  test("is Closed when the set is empty after one was open, and Open with the next endpoint", function*() {
+    const { bind, sink, up } = yield* balanced
+    yield* bind(1)
+    up(1)
+    yield* bind()
+    assert.strictEqual(sink.status.state, "Closed")
+    yield* bind(2)
+    assert.strictEqual(sink.status.state, "Open")
+  })
+
+  test("tells its listeners of each change", function*() {
+    const { bind, down, sink, up } = yield* balanced
+    yield* bind(1)
+    const states: Array<string> = []
+    const off = sink.status.subscribe(() => states.push(sink.status.state))
+    up(1)
+    down(1)
+    up(1)
+    off()
+    down(1)
+    assert.deepStrictEqual(states, ["Open", "Closed", "Open"])
+  })
+})
+
+describe("opening", () => {
+  test("tries one endpoint after another until one opens", function*() {
+    const { bind, hand, sink } = yield* balanced
+    yield* bind(1, 2, 3)
+    for (const port of [1, 2]) {
+      hand.at(port).opening = Effect.suspend(() => {
+        hand.at(port).status.set("Closed", refused(port))
+        return Effect.fail(refused(port))
+      })
+    }
+    hand.at(3).opening = Effect.sync(() => hand.at(3).status.set("Open"))
+    yield* sink.open
+    assert.strictEqual(hand.at(3).opens, 1)
+    const before = hand.made.map(({ opens }) => opens)
+    yield* sink.open
+    assert.deepStrictEqual(hand.made.map(({ opens }) => opens), before)
+  })
+
+  test("does nothing when any is open, wherever that stands", function*() {
+    const { bind, hand, sink, up } = yield* balanced
+    yield* bind(1, 2, 3)
+    up(3)
+    yield* sink.open
+    assert.deepStrictEqual(hand.made.map(({ opens }) => opens), [0, 0, 0])
+  })
+
+  test("waits for the first state, then opens", function*() {
+    const { bind, hand, sink } = yield* balanced
+    const fiber = yield* start(sink.open)
+    yield* settle
+    assert.isUndefined(fiber.pollUnsafe())
+    yield* bind(1)
+    yield* Fiber.join(fiber)
+    assert.strictEqual(hand.at(1).opens, 1)
+  })
+
+  test("waits for one that heals when none can be opened", function*() {
+    const { bind, down, hand, sink, up } = yield* balanced
+    yield* bind(1, 2)
+    for (const port of [1, 2]) {
+      down(port)
+      hand.at(port).opening = Effect.fail(refused(port))
+    }
+    const fiber = yield* start(sink.open)
+    yield* settle
+    assert.isUndefined(fiber.pollUnsafe())
+    up(2)
+    yield* Fiber.join(fiber)
+    assert.deepStrictEqual(hand.made.map(({ opens }) => opens), [1, 1])
+  })
+
+  test("fails when it waits and the set becomes empty", function*() {
+    const { bind, down, hand, sink } = yield* balanced
+    yield* bind(1)
+    down(1)
+    hand.at(1).opening = Effect.fail(refused(1))
+    const fiber = yield* start(Effect.flip(sink.open))
+    yield* bind()
+    assert.strictEqual((yield* Fiber.join(fiber))._tag, "NoEndpoints")
+  })
+
+  test("fails with why none succeeded when one was open before", function*() {
+    const { bind, down, hand, sink, up } = yield* balanced
+    yield* bind(1)
+    up(1)
+    down(1)
+    hand.at(1).opening = Effect.fail(refused(1))
+    assert.strictEqual((yield* Effect.flip(sink.open))._tag, "ConnectFailed")
+  })
+
+  test("ends with its interruption, and does not go on to the next endpoint", function*() {
+    const { bind, hand, sink } = yield* balanced
+    yield* bind(1, 2)
+    hand.at(1).opening = Effect.never
+    hand.at(2).opening = Effect.never
+    const fiber = yield* start(sink.open)
+    yield* stop(fiber)
+    assert.deepStrictEqual(hand.made.map(({ opens }) => opens), [1, 0])
+  })
+})
+
+describe("closing", () => {
+  test("closes every sink, those that drain included, and takes no more", function*() {
+    const { bind, close, hand, send, sink } = yield* balanced
+    yield* bind(1, 2)
+    yield* send()
+    yield* send()
+    yield* bind(2)
+    yield* close
+    assert.deepStrictEqual(hand.made.map(({ closed }) => closed), [true, true])
+    assert.strictEqual(sink.status.state, "Closed")
+    yield* bind(3)
+    assert.lengthOf(hand.made, 2)
+  })
+
+  test("ends every wait, and every later one", function*() {
+    const { close, send, sink } = yield* balanced
+    const call = makeCall()
+    const waiting = [yield* send("hi", call), yield* start(sink.open)]
+    yield* settle
+    yield* close
+    for (const fiber of waiting) {
+      assert.strictEqual(((yield* Effect.flip(Fiber.join(fiber))) as RpcError)._tag, "StackClosed")
+    }
+    assert.strictEqual(call.abort.listeners, 0)
+    assert.strictEqual((yield* Effect.flip(sink.open))._tag, "StackClosed")
+    assert.strictEqual((yield* Effect.flip(sink.send("hi", makeCall())))._tag, "StackClosed")
+  })
+})

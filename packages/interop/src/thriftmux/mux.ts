@@ -1,0 +1,146 @@
+/** Mux without Thrift: the family used directly, with bare bodies. */
+import {
+  classifyExit,
+  Destination,
+  Dispatcher,
+  Dtab,
+  HeapBalancer,
+  Requeue,
+  Resurrector,
+  Rpc,
+  type RpcError,
+  ServerSet,
+  SingletonPool,
+  Stack
+} from "@scales-rpc/core"
+import { Mux, MuxTransport } from "@scales-rpc/mux"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import assert from "node:assert/strict"
+import { holds, theme } from "../Suite.ts"
+import { build, failure, type Peers, shared, uriOf } from "./peers.ts"
+
+/** Sends bodies. */
+class Body extends Context.Service<Body, {
+  readonly send: (body: string | Uint8Array) => Effect.Effect<Buffer, RpcError>
+}>()("@scales-rpc/interop/Body") {
+  static readonly layer = (uri: string, options?: MuxTransport.MuxTransportOptions) =>
+    Layer.effect(
+      Body,
+      Effect.gen(function*() {
+        const sink = yield* Mux.Balanced
+        const { dispatch } = yield* Dispatcher.make({ service: "body", timeout: "10 seconds" })
+        const method = { name: "send", idempotent: false, classify: classifyExit }
+        return Body.of({
+          send: (body) =>
+            // A reply's body is a view of what the socket gave.
+            Effect.map(
+              dispatch(method, (call) => sink.send({ body: Buffer.from(body) }, call)),
+              (response) => Buffer.from(response.body)
+            )
+        })
+      })
+    ).pipe(
+      Layer.provide(Requeue.layer(Mux)),
+      Layer.provide(HeapBalancer.layer(Mux)),
+      Layer.provide(Resurrector.layer(Mux)),
+      Layer.provide(SingletonPool.layer(Mux)),
+      Layer.provide(MuxTransport.layer(options)),
+      Layer.provide(ServerSet.fromUri(uri)),
+      Layer.provide(Stack.layer("body"))
+    )
+}
+
+const toBody = (options?: MuxTransport.MuxTransportOptions) =>
+  Effect.gen(function*() {
+    const server = yield* shared("body")
+    const { client, state } = yield* build(Body, Body.layer(uriOf(server), options))
+    return { server, state, send: client.send, text: (body: string) => Effect.map(client.send(body), String) }
+  })
+
+export const mux = theme<Peers>("mux 24.2", [
+  holds(
+    "a body comes back, whatever its bytes and its size",
+    Effect.gen(function*() {
+      const { send } = yield* toBody()
+      for (const length of [0, 1, 255, 65_536, 16 * 1024 * 1024]) {
+        const body = Buffer.alloc(length, "\u0000\u0001\u0080\u00ff", "latin1")
+        assert.ok(body.equals(yield* send(body)), `${length} bytes came back changed`)
+      }
+    })
+  ),
+  holds(
+    "a failure of the service is ServerFailed with the exception's text",
+    Effect.gen(function*() {
+      const { text } = yield* toBody()
+      const error = yield* failure(text("error:sad panda"), "ServerFailed")
+      assert.deepEqual([error.why, error.retryable, error.reached], [
+        "java.lang.RuntimeException: sad panda",
+        false,
+        "maybe"
+      ])
+    })
+  ),
+  holds(
+    "nacks are sent again, up to a limit; flags decide",
+    Effect.gen(function*() {
+      const { state, text } = yield* toBody()
+      assert.equal(yield* text("once-nack:mux"), "once-nack:mux")
+      assert.equal(state("requeue").requeues, 1)
+      const final = yield* failure(text("nack-nonretryable"), "ServerFailed")
+      assert.deepEqual([final.retryable, final.rejected], [false, true])
+      const flagged = yield* failure(text("failure-nonretryable"), "ServerFailed")
+      assert.deepEqual([flagged.retryable, flagged.rejected], [false, false])
+      assert.equal(state("requeue").requeues, 1)
+      assert.equal((yield* failure(text("nack"), "Nacked")).retryable, true)
+      assert.equal(state("requeue").limitReached, 1)
+    })
+  ),
+  holds(
+    "a call that times out and one that is interrupted are discarded at the server",
+    Effect.gen(function*() {
+      const { server, state, text } = yield* toBody()
+      const { session } = JSON.parse(yield* text("seen"))
+      const late = yield* failure(text("slow:60000").pipe(Rpc.deadline("100 millis")), "Timeout")
+      assert.deepEqual([late.waiting, late.reached], ["reply", "maybe"])
+      const call = yield* Effect.forkChild(text("slow:60000"), { startImmediately: true })
+      yield* text("behind it")
+      yield* Fiber.interrupt(call)
+      for (const why of ["no reply within 100 ms", "interrupted by the caller"]) {
+        yield* server.event("discarded", (event) => event.session === session && event["why"] === why)
+      }
+      yield* text("behind the answers to both")
+      assert.deepEqual(state("transport").sessions.map(({ tags }: any) => tags), [0])
+    })
+  ),
+  holds(
+    "contexts, destination and dtab as the server saw them",
+    Effect.gen(function*() {
+      const { text } = yield* toBody()
+      const { contexts, destination, dtab } = JSON.parse(
+        yield* text("seen").pipe(
+          Rpc.context("com.example.Tenant", "acme"),
+          Rpc.context(Destination, String.raw`/svc/echo/\xc3\xbc\x20`),
+          Rpc.context(Dtab, [{ prefix: "/a", tree: "/b" }])
+        )
+      )
+      assert.equal(contexts["com.example.Tenant"], Buffer.from("acme").toString("hex"))
+      assert.equal(contexts["com.twitter.finagle.Retries"], "00000000")
+      assert.equal(destination, String.raw`/svc/echo/\xc3\xbc\x20`)
+      assert.equal(dtab, "/a=>/b")
+    })
+  ),
+  holds(
+    "a large reply in fragments of our window",
+    Effect.gen(function*() {
+      const { send, server, text } = yield* toBody({ window: 1000 })
+      const { session } = JSON.parse(yield* text("seen"))
+      assert.ok(Buffer.alloc(1_048_576, "x").equals(yield* send("big:1048576")))
+      const { largestOut, out } = yield* server.session(session)
+      assert.equal(largestOut, 1000)
+      assert.equal(out["Rdispatch+"], 1048)
+    })
+  )
+])
