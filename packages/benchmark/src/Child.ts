@@ -8,7 +8,7 @@ export type Part =
   | { readonly _tag: "Server"; readonly name: ServerName }
   | { readonly _tag: "Client"; readonly name: ClientName; readonly port: number }
 
-/** What a client is asked. Each question has one answer. */
+/** What a client is asked. Each question has one answer, but for `Close`: it ends. */
 export type Question =
   | { readonly _tag: "Measure"; readonly inFlight: number; readonly millis: number }
   | { readonly _tag: "Profile"; readonly inFlight: number; readonly millis: number; readonly file: string }
@@ -27,6 +27,9 @@ export type Answer =
   | { readonly _tag: "Sampled"; readonly sample: Sample }
   | { readonly _tag: "Done" }
   | { readonly _tag: "Failed"; readonly error: string }
+
+/** No answer takes as long, on a slow machine either: a child that needs more hangs. */
+const answerMillis = 30_000
 
 const entry = fileURLToPath(new URL("entry.ts", import.meta.url))
 
@@ -87,10 +90,17 @@ export class Child {
     return this.#next()
   }
 
-  #next(): Promise<Answer> {
-    if (this.#failure !== undefined) return Promise.reject(this.#failure)
-    this.#waiting = Promise.withResolvers<Answer>()
-    return this.#waiting.promise
+  async #next(): Promise<Answer> {
+    if (this.#failure !== undefined) throw this.#failure
+    const waiting = this.#waiting = Promise.withResolvers<Answer>()
+    const timer = setTimeout(() => {
+      this.#fail(new Error(`${this.#name} did not answer within ${answerMillis / 1000} s`), waiting)
+    }, answerMillis)
+    try {
+      return await waiting.promise
+    } finally {
+      clearTimeout(timer)
+    }
   }
 
   #fail(error: Error, waiting: PromiseWithResolvers<Answer> | undefined): void {

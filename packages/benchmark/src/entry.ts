@@ -13,20 +13,23 @@ const say = (answer: Answer): void => {
   process.send?.(answer)
 }
 
+const fail = (error: unknown): void =>
+  say({ _tag: "Failed", error: error instanceof Error ? error.stack ?? error.message : String(error) })
+
 /** Runs `during` while the loops run; a failure of theirs ends it. */
 const whileDriven = async <A>(client: Client, inFlight: number, during: (load: Load) => Promise<A>): Promise<A> => {
   const load = new Load()
   const driven = client.drive(inFlight, load)
-  const failed = driven.then<never>(() => {
+  const endedEarly = driven.then<never>(() => {
     throw new Error("the calls ended by themselves")
   })
+  // Stopped on purpose it is rejected too, and nobody waits for it any more.
+  endedEarly.catch(() => {})
   try {
-    await Promise.race([sleep(settleMillis), failed])
-    return await Promise.race([during(load), failed])
+    await Promise.race([sleep(settleMillis), endedEarly])
+    return await Promise.race([during(load), endedEarly])
   } finally {
     load.stop()
-    // What the race did not wait for is seen here.
-    failed.catch(() => {})
     await driven
   }
 }
@@ -58,22 +61,18 @@ const profile = (client: Client, inFlight: number, millis: number, file: string)
     session.disconnect()
   })
 
-const answer = async (client: Client, question: Question): Promise<Answer> => {
+const answer = async (client: Client, question: Question): Promise<void> => {
   switch (question._tag) {
     case "Measure":
-      return { _tag: "Sampled", sample: await measure(client, question.inFlight, question.millis) }
+      return say({ _tag: "Sampled", sample: await measure(client, question.inFlight, question.millis) })
     case "Profile":
       await profile(client, question.inFlight, question.millis, question.file)
-      return { _tag: "Done" }
+      return say({ _tag: "Done" })
     case "Close":
       await client.close()
       process.disconnect()
-      return { _tag: "Done" }
   }
 }
-
-const failed = (error: unknown): void =>
-  say({ _tag: "Failed", error: error instanceof Error ? error.stack ?? error.message : String(error) })
 
 const part = JSON.parse(process.argv[2]!) as Part
 // The parent is gone: nobody is left to answer.
@@ -86,11 +85,11 @@ try {
   } else {
     const client = await clients[part.name].connect(part.port)
     process.on("message", (question: Question) => {
-      answer(client, question).then(say, failed)
+      answer(client, question).catch(fail)
     })
     say({ _tag: "Ready", port: part.port })
   }
 } catch (error) {
-  failed(error)
+  fail(error)
   process.exitCode = 1
 }

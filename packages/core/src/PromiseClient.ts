@@ -3,6 +3,7 @@ import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
+import { StackClosed } from "./RpcError.ts"
 
 /** Every method of a service, giving a promise where it gives an effect. A promise rejects with the typed error itself. */
 export type PromisesOf<Shape> = {
@@ -19,7 +20,7 @@ export interface PromiseClient<Self, Shape, E> {
     effect: Effect.Effect<A, E2, Self>,
     options?: { readonly signal?: AbortSignal | undefined }
   ) => Promise<A>
-  /** Drains and closes. Idempotent. */
+  /** Drains and closes. From here on calls reject with `StackClosed`. Idempotent: every promise is for the same end. */
   readonly close: () => Promise<void>
   readonly runtime: ManagedRuntime.ManagedRuntime<Self, E>
 }
@@ -30,30 +31,50 @@ export const make = <Self, Shape extends object, E>(
   layer: Layer.Layer<Self, E>
 ): PromiseClient<Self, Shape, E> => {
   const runtime = ManagedRuntime.make(layer)
-  const methods = new Map<string | symbol, (...args: ReadonlyArray<unknown>) => Promise<unknown>>()
-  const client = new Proxy({}, {
-    get: (_, name) => {
-      // Not a thenable: `await client` must not call a method of the service.
-      if (name === "then") return undefined
-      let method = methods.get(name)
-      if (method === undefined) {
-        method = (...args) =>
-          runtime.runPromise(Effect.flatMap(Effect.service(service), (shape) => {
-            const f = (shape as Record<string | symbol, unknown>)[name]
-            return typeof f === "function"
-              ? f(...args) as Effect.Effect<unknown, unknown>
-              : Effect.die(new TypeError(`${service.key} has no method "${String(name)}"`))
-          }))
-        methods.set(name, method)
+  let closed = false
+  let disposed: Promise<void> | undefined
+  const refusal = () => new StackClosed({ stack: service.key, reached: "no", endpoint: undefined })
+
+  const built = Effect.catchCause(
+    Effect.suspend(() => runtime.contextEffect),
+    // Closing ends a build that is under way.
+    (cause): Effect.Effect<never, E | StackClosed> =>
+      closed ? Effect.fail(refusal()) : Effect.failCause(cause)
+  )
+
+  // Not `runtime.runPromise`: disposing a runtime interrupts what it runs, and calls are to be drained.
+  const run: PromiseClient<Self, Shape, E>["run"] = (effect, options) => {
+    if (closed) return Promise.reject(refusal())
+    const context = runtime.cachedContext
+    return context === undefined
+      ? Effect.runPromise(Effect.flatMap(built, (context) => Effect.provideContext(effect, context)), options)
+      : Effect.runPromiseWith(context)(effect, options)
+  }
+
+  const method = (name: string) => (...args: ReadonlyArray<unknown>): Promise<unknown> =>
+    run(Effect.flatMap(service, (shape) => {
+      const f = (shape as Record<string, unknown>)[name]
+      return typeof f === "function"
+        ? f.apply(shape, args) as Effect.Effect<unknown, unknown>
+        : Effect.die(new TypeError(`${service.key} has no method "${name}"`))
+    }))
+
+  const client = new Proxy<Record<string | symbol, unknown>>({}, {
+    get: (methods, name, receiver) => {
+      // What the language itself asks an object for is no method of the service: `await client`, a template, JSON.
+      if (typeof name === "symbol" || name === "then" || name === "toJSON" || Reflect.has(methods, name)) {
+        return Reflect.get(methods, name, receiver)
       }
-      return method
+      return methods[name] = method(name)
     }
-  }) as PromisesOf<Shape>
+  })
   return {
-    client,
-    run: (effect, options) =>
-      runtime.runPromise(effect, options?.signal === undefined ? undefined : { signal: options.signal }),
-    close: () => runtime.dispose(),
+    client: client as PromisesOf<Shape>,
+    run,
+    close: () => {
+      closed = true
+      return disposed ??= runtime.dispose()
+    },
     runtime
   }
 }

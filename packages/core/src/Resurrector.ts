@@ -4,7 +4,7 @@
  *
  * Attempts follow a backoff: 250 ms first, then half as long again each time, at most 10 s, jittered. They need not be waited for: a
  * call that finds the endpoint down (a balancer sends it there only when nothing else is usable) makes it try now, and
- * joins that attempt; an endpoint that comes back makes the others of its client try now. (Scales' backoff is blind and
+ * joins that attempt; the first endpoint to come back after all were down makes the others of its client try now. (Scales' backoff is blind and
  * was measured to fail calls for seconds after all servers were back.)
  */
 import * as Cause from "effect/Cause"
@@ -48,6 +48,8 @@ interface Shared {
   readonly demandMillis: number
   /** The endpoints of this client that are down: each tries now when called. */
   readonly down: Set<() => void>
+  /** How many endpoints there are. */
+  size: number
   attempts: number
   revivals: number
 }
@@ -75,6 +77,12 @@ const make = <Req, Res, E>(
 
     const fastFailure = () => new FastFailure({ endpoint, cause, nextAttempt })
 
+    /** Closed without a fault was drained or closed on purpose: it is opened again on demand, with no backoff. */
+    const mirror = () => {
+      const { fault, state } = inner.status
+      status.set(state === "Closed" ? "Idle" : state, fault)
+    }
+
     const stopSleeping = () => {
       sleeping?.interruptUnsafe()
       sleeping = undefined
@@ -95,7 +103,8 @@ const make = <Req, Res, E>(
     const scheduleNext = () => {
       const delay = nextDelay()
       if (delay === undefined) nextAttempt = Infinity
-      else sleepThenTry(delay)
+      // Never in this turn: a backoff without delays is not to try for ever before anybody else gets to run.
+      else sleepThenTry(Math.max(1, delay))
     }
 
     const answer = (fault: RpcError | undefined) => {
@@ -109,11 +118,12 @@ const make = <Req, Res, E>(
       cause = undefined
       nextAttempt = Infinity
       stopSleeping()
+      const allWereDown = shared.down.size === shared.size
       shared.down.delete(wake)
       shared.revivals++
-      status.set(inner.status.state, inner.status.fault)
+      mirror()
       answer(undefined)
-      for (const other of [...shared.down]) other()
+      if (allWereDown) wakeAll()
     }
 
     const tryNow = () => {
@@ -126,10 +136,12 @@ const make = <Req, Res, E>(
       fiber.addObserver((exit) => {
         attempting = undefined
         if (closed || !isDown) return
-        if (Exit.isSuccess(exit)) return up()
+        const { fault, state } = inner.status
+        const brokeAgain = state === "Closed" && fault !== undefined
+        if (Exit.isSuccess(exit) && !brokeAgain) return up()
         lastFailed = stack.now()
-        const reason = exit.cause.reasons.find(Cause.isFailReason)
-        if (reason !== undefined) cause = reason.error
+        const reason = Exit.isSuccess(exit) ? undefined : exit.cause.reasons.find(Cause.isFailReason)
+        cause = reason?.error ?? fault ?? cause
         scheduleNext()
         status.set("Closed", fastFailure())
         answer(cause ?? fastFailure())
@@ -157,17 +169,21 @@ const make = <Req, Res, E>(
     const unsubscribe = inner.status.subscribe(() => {
       if (isDown || closed) return
       const { fault, state } = inner.status
-      // Closed without a fault was drained or closed on purpose: it is opened again on demand, with no backoff.
       if (state === "Closed" && fault !== undefined) goDown(fault)
-      else status.set(state, fault)
+      else mirror()
     })
+
+    /** Nothing else was usable, or this would not have been asked: a reason to try now, for all that are down. */
+    const wakeAll = () => {
+      for (const each of [...shared.down]) each()
+    }
 
     const sendWhenUp = (request: Req, attempt: Attempt): Effect.Effect<Res, E | RpcError> =>
       Effect.callback((resume) => {
         const reason = attempt.abort.reason
         const at = { waiting: "connection", reached: "no", endpoint } as const
         if (reason !== undefined) return resume(Effect.fail(abortFailure(reason, at)))
-        for (const other of [...shared.down]) other()
+        wakeAll()
         if (!isDown) return resume(inner.send(request, attempt))
         if (attempting === undefined) return resume(Effect.fail(fastFailure()))
         const listener: AbortListener = {
@@ -191,7 +207,7 @@ const make = <Req, Res, E>(
     const open: Effect.Effect<void, RpcError> = Effect.suspend(() => {
       if (!isDown) return inner.open
       return Effect.callback<void, RpcError>((resume) => {
-        tryNow()
+        wakeAll()
         if (!isDown) return resume(Effect.void)
         if (attempting === undefined) return resume(Effect.fail(fastFailure()))
         const done = (fault: RpcError | undefined) => resume(fault === undefined ? Effect.void : Effect.fail(fault))
@@ -200,9 +216,11 @@ const make = <Req, Res, E>(
       })
     })
 
+    shared.size++
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
         closed = true
+        shared.size--
         unsubscribe()
         stopSleeping()
         attempting?.interruptUnsafe()
@@ -249,6 +267,7 @@ export const layer = <Id extends string, Req, Res, E>(
         backoff: options.backoff ?? defaultBackoff,
         demandMillis,
         down: new Set(),
+        size: 0,
         attempts: 0,
         revivals: 0
       }

@@ -35,11 +35,15 @@ interface Counts {
   dead: number
 }
 
+/** Whatever connecting met: a call that waited for it never ran. */
+const connectFailed = (endpoint: Endpoint, cause: unknown): ConnectFailed =>
+  new ConnectFailed({ endpoint, phase: "connect", cause })
+
 const faultOf = (endpoint: Endpoint, cause: Cause.Cause<RpcError>): RpcError => {
   const reason = cause.reasons.find(Cause.isFailReason)
-  return reason !== undefined
+  return reason !== undefined && reason.error.reached === "no"
     ? reason.error
-    : new ConnectFailed({ endpoint, phase: "connect", cause: Cause.squash(cause) })
+    : connectFailed(endpoint, reason !== undefined ? reason.error : Cause.squash(cause))
 }
 
 const make = <Req, Res, E>(
@@ -85,9 +89,8 @@ const make = <Req, Res, E>(
       const connection: Connection<Req, Res, E> = { sink, scope, unsubscribe: () => {} }
       if (sink.status.state === "Closed") {
         counts.dead++
+        const fault = connectFailed(endpoint, sink.status.fault ?? "the connection closed at once")
         discard(connection)
-        const fault = sink.status.fault ??
-          new ConnectFailed({ endpoint, phase: "connect", cause: "the connection closed at once" })
         status.set("Closed", fault)
         return settle(fault)
       }
@@ -113,7 +116,11 @@ const make = <Req, Res, E>(
         counts.connectFailures++
         const fault = faultOf(endpoint, exit.cause)
         run(Scope.close(scope, Exit.void))
-        if (current === undefined) status.set("Closed", fault)
+        // One that drains takes no more calls: without a successor the endpoint is down. It still finishes what it has.
+        if (current === undefined || !usable(current)) {
+          current = undefined
+          status.set("Closed", fault)
+        }
         settle(fault)
       })
       if (waiters !== undefined) cancel = () => fiber.interruptUnsafe()
@@ -145,13 +152,11 @@ const make = <Req, Res, E>(
         if (reason !== undefined) return resume(Effect.fail(abortFailure(reason, at)))
         if (closed) return resume(Effect.fail(closedError()))
         connect()
-        if (waiters === undefined) {
-          return resume(current === undefined ? Effect.fail(status.fault ?? closedError()) : send(request, attempt))
-        }
+        if (waiters === undefined) return resume(sendOnCurrent(request, attempt))
         const waiter: Waiter & AbortListener = {
           done: (fault) => {
             attempt.abort.off(waiter)
-            resume(fault === undefined ? send(request, attempt) : Effect.fail(fault))
+            resume(fault === undefined ? sendOnCurrent(request, attempt) : Effect.fail(fault))
           },
           onAbort: (why: AbortReason) => {
             waiters?.delete(waiter)
@@ -164,6 +169,23 @@ const make = <Req, Res, E>(
           waiters?.delete(waiter)
           attempt.abort.off(waiter)
         })
+      })
+
+    /**
+     * Sends on what connecting gave, also when that has begun to drain: then it refuses the call, and that goes elsewhere. One
+     * attempt to connect for each attempt of a call: a peer that drops every connection must not be called in a loop.
+     */
+    const sendOnCurrent = (request: Req, attempt: Attempt): Effect.Effect<Res, E | RpcError> =>
+      Effect.suspend((): Effect.Effect<Res, E | RpcError> => {
+        if (current !== undefined) return current.sink.send(request, attempt)
+        const { fault } = status
+        return Effect.fail(
+          closed
+            ? closedError()
+            : fault?.reached === "no"
+            ? fault
+            : connectFailed(endpoint, fault ?? "the connection closed at once")
+        )
       })
 
     const send = (request: Req, attempt: Attempt): Effect.Effect<Res, E | RpcError> =>

@@ -4,13 +4,12 @@
  */
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
-import * as PubSub from "effect/PubSub"
 import type * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
+import type * as Stream from "effect/Stream"
 import { type ChildProcessByStdio, spawn } from "node:child_process"
-import { fileURLToPath } from "node:url"
 import type { Readable, Writable } from "node:stream"
+import { fileURLToPath } from "node:url"
+import * as Events from "./Events.ts"
 
 /** `tm22`: ThriftMux 22.7.0, the service of echo.thrift. `mux24`: Mux 24.2.0, bodies of bytes. */
 export type Library = "tm22" | "mux24"
@@ -44,7 +43,7 @@ export interface Peer {
   /** Every event since the start, then those to come. */
   readonly events: Stream.Stream<PeerEvent>
   /** The first event of a name that matches, whether it has happened or is to come. */
-  readonly event: (name: string, matches?: (event: PeerEvent) => boolean) => Effect.Effect<PeerEvent, PeerError>
+  readonly event: (name: string, matches?: (event: PeerEvent) => boolean) => Effect.Effect<PeerEvent>
 }
 
 /** Split from the program by lines, so a word with spaces or quotes in it goes as JSON. */
@@ -65,13 +64,13 @@ type Answered = (answer: Effect.Effect<any, PeerError>) => void
 class Conversation {
   readonly process: Process
   readonly waiting = new Map<string, Answered>()
-  readonly events: PubSub.PubSub<PeerEvent>
+  readonly events: Events.Events<PeerEvent>
   ended: PeerError | undefined
   #lastId = 0
   #line = ""
   #stderr = ""
 
-  constructor(process: Process, events: PubSub.PubSub<PeerEvent>) {
+  constructor(process: Process, events: Events.Events<PeerEvent>) {
     this.process = process
     this.events = events
     process.stdout.setEncoding("utf8").on("data", (chunk: string) => this.#receive(chunk))
@@ -109,7 +108,7 @@ class Conversation {
     const [, kind, name, json] = /^(READY|OK|ERROR|EVENT) (?:([\w-]+) )?(\{.*\})$/.exec(line) ?? []
     if (json === undefined) return this.#end(`said what is no line of its protocol: ${line}`)
     const fields = JSON.parse(json)
-    if (kind === "EVENT") return void PubSub.publishUnsafe(this.events, { event: name, ...fields })
+    if (kind === "EVENT") return this.events.add({ event: name, ...fields })
     const id = kind === "READY" ? "READY" : fields.id
     const answered = this.waiting.get(id)
     this.waiting.delete(id)
@@ -130,7 +129,9 @@ const endWithinMillis = 3000
 
 const stop = (process: Process): Effect.Effect<void> =>
   Effect.callback<void>((resume) => {
-    if (process.pid === undefined || process.exitCode !== null || process.signalCode !== null) return resume(Effect.void)
+    if (process.pid === undefined || process.exitCode !== null || process.signalCode !== null) {
+      return resume(Effect.void)
+    }
     const kill = setTimeout(() => process.kill("SIGKILL"), endWithinMillis)
     process.once("exit", () => {
       clearTimeout(kill)
@@ -141,7 +142,7 @@ const stop = (process: Process): Effect.Effect<void> =>
 
 const start = (library: Library, args: ReadonlyArray<string>): Effect.Effect<Peer, PeerError, Scope.Scope> =>
   Effect.gen(function*() {
-    const events = yield* PubSub.unbounded<PeerEvent>({ replay: Number.MAX_SAFE_INTEGER })
+    const events = yield* Events.make<PeerEvent>()
     // The heap is for some messages of 16 MiB at a time; C1 alone starts faster and is no slower in runs of seconds.
     const jvm = ["-Xmx512m", "-XX:TieredStopAtLevel=1", "-cp", "target/classes:target/lib/*", "Main"]
     const process = yield* Effect.acquireRelease(
@@ -150,20 +151,11 @@ const start = (library: Library, args: ReadonlyArray<string>): Effect.Effect<Pee
     )
     const conversation = new Conversation(process, events)
     const ready = yield* conversation.answer("READY", () => {})
-    const stream = Stream.fromPubSub(events)
     return {
       ready,
       command: conversation.command,
-      events: stream,
-      event: (name, matches = () => true) =>
-        stream.pipe(
-          Stream.filter((event) => event.event === name && matches(event)),
-          Stream.runHead,
-          Effect.flatMap(Option.match({
-            onNone: () => Effect.fail(new PeerError({ what: `no event ${name}` })),
-            onSome: Effect.succeed
-          }))
-        )
+      events: events.all,
+      event: (name, matches = () => true) => events.first((event) => event.event === name && matches(event))
     }
   })
 
@@ -245,18 +237,21 @@ export interface CallResult {
   readonly millis: number
 }
 
-/** How many calls ended how; `errors` by class and message. */
+/** How many calls ended how. */
 export interface LoadResult {
   readonly requests: number
   readonly succeeded: number
   readonly failed: number
+  /** Successes with another call's answer, or a damaged one: of the methods that answer their argument. */
+  readonly wrong: number
+  /** By class and message. */
   readonly errors: Readonly<Record<string, number>>
 }
 
 /** A Finagle client. Each combination of client id, timeout and window has connections of its own. */
 export interface Client extends Peer {
   readonly call: (words: ReadonlyArray<string | number>, options?: Options) => Effect.Effect<CallResult, PeerError>
-  /** One call many times: options `requests` and `concurrency`. */
+  /** One call many times, `{}` in a word being its number: options `requests` and `concurrency`. */
   readonly load: (words: ReadonlyArray<string | number>, options: Options) => Effect.Effect<LoadResult, PeerError>
   /** Closes all connections; the next call makes new ones. */
   readonly close: Effect.Effect<void, PeerError>

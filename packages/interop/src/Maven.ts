@@ -14,7 +14,9 @@ const javaVersion = 17
 export class Missing extends Data.TaggedError("Missing")<{ readonly what: string }> {}
 
 /** The sources do not compile, or Maven could not fetch what they need. */
-export class BuildFailed extends Data.TaggedError("BuildFailed")<{ readonly library: Library; readonly output: string }> {
+export class BuildFailed
+  extends Data.TaggedError("BuildFailed")<{ readonly library: Library; readonly output: string }>
+{
   override get message(): string {
     return `mvn package failed in finagle/${this.library}:\n${this.output}`
   }

@@ -43,9 +43,14 @@ export interface Tally {
   readonly skipped: number
 }
 
-/** The first lines of why a case failed: all of an assertion, without the end of a stack. */
-const reason = (cause: Cause.Cause<unknown>): string =>
-  Cause.pretty(cause).split("\n").slice(0, 40).map((line) => `    ${line}`).join("\n")
+/** Why a case failed, and where in the suite. */
+const reason = (cause: Cause.Cause<unknown>): string => {
+  const error = Cause.squash(cause)
+  const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error)
+  const stack = error instanceof Error ? error.stack?.split("\n") ?? [] : []
+  const places = stack.filter((line) => /^ +at .*packages\/interop\/src/.test(line))
+  return [...text.split("\n").slice(0, 40), ...places].map((line) => `    ${line}`).join("\n")
+}
 
 const report = (ok: boolean, name: string, started: number) =>
   Effect.sync(() => console.log(`${ok ? "ok    " : "FAILED"} ${name} ${Math.round(performance.now() - started)} ms`))
@@ -60,7 +65,8 @@ export const run = <R>(cases: ReadonlyArray<Case<R>>, deadline: number): Effect.
       const exit = yield* one.run.pipe(
         Effect.timeoutOrElse({
           duration: Math.max(0, bound),
-          orElse: () => Effect.fail(bound > 0 ? `not over within ${Math.round(bound)} ms` : "the suite's budget is spent")
+          orElse: () =>
+            Effect.fail(bound > 0 ? `not over within ${Math.round(bound)} ms` : "the suite's budget is spent")
         }),
         Effect.exit
       )

@@ -21,7 +21,9 @@ const families: Readonly<Record<string, Family>> = {
 }
 
 const usage = (what: string): never => {
-  console.error(`${what}\nusage: npm run interop [-- [FAMILY [TEXT]] [--full]]\nfamilies: ${Object.keys(families).join(", ")}`)
+  console.error(
+    `${what}\nusage: npm run interop [-- [FAMILY [TEXT]] [--full]]\nfamilies: ${Object.keys(families).join(", ")}`
+  )
   process.exit(2)
 }
 

@@ -27,6 +27,7 @@ import { decode } from "./Decode.ts"
 import { Fragments } from "./Fragments.ts"
 import { FrameReader } from "./FrameReader.ts"
 import { type ChunkSink, FrameWriter, Outgoing, type Written } from "./FrameWriter.ts"
+import { initHeaders, probeText, requiresTls, windowOf } from "./Handshake.ts"
 import {
   controlTag,
   fragmentBit,
@@ -34,6 +35,7 @@ import {
   markerTag,
   type Message,
   type Pair,
+  sameBytes,
   type Sendable,
   Status,
   Type,
@@ -84,22 +86,11 @@ const supersededText = "Request was superseded by another in BackupRequestFilter
 
 const utf8 = new TextEncoder()
 const fromUtf8 = new TextDecoder()
-const probeText = "tinit check"
-const framerKey = utf8.encode("mux-framer")
-const tlsKey = utf8.encode("tls")
-const off = utf8.encode("off")
-const required = utf8.encode("required")
 const responseHeadersKey = utf8.encode(responseHeadersId)
 const noContexts: ReadonlyArray<Pair> = []
 
 /** Answers to pings and drains that may wait for a server which does not read them: one that asks for more is flooding. */
 const unreadAnswers = 1000
-
-const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => {
-  if (a.length !== b.length) return false
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false
-  return true
-}
 
 /** A timer that calls a function. */
 class CallAt extends Timer {
@@ -349,14 +340,7 @@ export class ClientSession {
   #onProbeAnswer(message: Message): void {
     if (message._tag === "Rerr" && message.tag === controlTag && message.why === probeText) {
       this.#phase = "initializing"
-      const window = new Uint8Array(4)
-      new DataView(window.buffer).setInt32(0, this.#options.window)
-      this.#writer.send({
-        _tag: "Tinit",
-        tag: controlTag,
-        version,
-        headers: [[framerKey, window], [tlsKey, off]]
-      })
+      this.#writer.send({ _tag: "Tinit", tag: controlTag, version, headers: initHeaders(this.#options.window) })
       return
     }
     // A server that knows no handshake: the session goes on without. What it sent is lost only if it answers the probe.
@@ -368,13 +352,10 @@ export class ClientSession {
     if (message._tag === "Rerr") return this.#handshakeFailed(message.why)
     if (message._tag !== "Rinit") return this.#handshakeFailed(`the server answered Tinit with ${message._tag}`)
     if (message.version !== version) return this.#handshakeFailed(`the server speaks version ${message.version}`)
-    for (const [key, value] of message.headers) {
-      if (sameBytes(key, tlsKey) && sameBytes(value, required)) return this.#handshakeFailed("the server requires TLS")
-      if (!sameBytes(key, framerKey)) continue
-      const window = value.length === 4 ? new DataView(value.buffer, value.byteOffset, 4).getInt32(0) : 0
-      if (window <= 0) return this.#handshakeFailed("the server's mux-framer is not a positive 32-bit number")
-      this.#writer.window = window
-    }
+    if (requiresTls(message.headers)) return this.#handshakeFailed("the server requires TLS")
+    const window = windowOf(message.headers)
+    if (typeof window !== "number") return this.#handshakeFailed(`the server's mux-framer: ${window.wrong}`)
+    this.#writer.window = window
     this.#ready()
   }
 

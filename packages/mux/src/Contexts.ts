@@ -10,7 +10,7 @@ import {
   RequestHeaders,
   Trace
 } from "@scales-rpc/core"
-import type { Pair } from "./Message.ts"
+import { type Pair, sameBytes } from "./Message.ts"
 
 const utf8 = new TextEncoder()
 const fromUtf8 = new TextDecoder("utf-8", { ignoreBOM: true })
@@ -152,11 +152,42 @@ export const decodeHeaders = (bytes: Uint8Array): Headers | undefined => {
   return headers
 }
 
-/** The keys whose values are read when a request comes in, by lower-case name; all others stay bytes. */
-const readHere = new Map<string, ContextKey<any>>(
-  [ClientId, Trace, Deadline, Retries].map((key) => [key.id.toLowerCase(), key])
-)
-const requestHeadersKey = requestHeadersId.toLowerCase()
+/** An entry that is read when a request comes in; the headers have no key that is written to a context. */
+interface Known {
+  readonly name: Uint8Array
+  readonly lower: string
+  readonly key: ContextKey<any>
+  readonly decode: (bytes: Uint8Array) => unknown
+}
+
+const entryOf = (id: string, key: ContextKey<any>, decode: Known["decode"]): Known => ({
+  name: utf8.encode(id),
+  lower: id.toLowerCase(),
+  key,
+  decode
+})
+
+const known: ReadonlyArray<Known> = [
+  ...[Trace, Deadline, ClientId, Retries].map((key: ContextKey<any>) => entryOf(key.id, key, key.decode!)),
+  entryOf(requestHeadersId, RequestHeaders, decodeHeaders)
+]
+
+/** The entry that a name is of; `undefined` for one that stays bytes. A name spelled as usual is told by its bytes alone. */
+const knownBy = (name: Uint8Array): Known | undefined => {
+  for (const entry of known) if (sameBytes(entry.name, name)) return entry
+  if (!known.some((entry) => entry.name.length === name.length)) return undefined
+  const lower = fromUtf8.decode(name).toLowerCase()
+  return known.find((entry) => entry.lower === lower)
+}
+
+/** The deadline among the contexts, the last of several; `undefined` when there is none that reads as one. */
+export const deadlineOf = (pairs: ReadonlyArray<Pair>): DeadlineTimes | undefined => {
+  let times: DeadlineTimes | undefined
+  for (const [name, value] of pairs) {
+    if (name.length === Deadline.id.length && knownBy(name)?.key === Deadline) times = decodeDeadline(value)
+  }
+  return times
+}
 
 /**
  * What came with a request: client id, trace, deadline and retries under their keys, the headers, destination and dtab under
@@ -170,18 +201,10 @@ export const contextOf = (
 ): CallContext => {
   let context = CallContext.empty
   for (const [name, value] of pairs) {
-    const id = fromUtf8.decode(name)
-    const lower = id.toLowerCase()
-    if (lower === requestHeadersKey) {
-      const headers = decodeHeaders(value)
-      if (headers !== undefined) context = context.with(RequestHeaders, headers)
-      continue
-    }
-    const key = readHere.get(lower)
-    const read = key?.decode?.(value)
-    context = key !== undefined && read !== undefined
-      ? context.with(key, read)
-      : context.with(bytesKey(id), value)
+    const entry = knownBy(name)
+    const read = entry?.decode(value)
+    if (entry !== undefined && read !== undefined) context = context.with(entry.key, read)
+    else if (entry?.key !== RequestHeaders) context = context.with(bytesKey(fromUtf8.decode(name)), value)
   }
   if (destination !== "") context = context.with(Destination, destination)
   if (dtab.length > 0) context = context.with(Dtab, dtab)

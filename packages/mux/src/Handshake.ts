@@ -1,6 +1,6 @@
 /** What the two sides of a mux handshake say: the probe, and the headers of Tinit and Rinit. */
 import { noWindow } from "./FrameWriter.ts"
-import type { Pair } from "./Message.ts"
+import { type Pair, sameBytes } from "./Message.ts"
 
 /** The text of the Rerr that asks a server whether it knows Tinit; one that does sends it back. */
 export const probeText = "tinit check"
@@ -9,12 +9,6 @@ const utf8 = new TextEncoder()
 const framerKey = utf8.encode("mux-framer")
 const tlsKey = utf8.encode("tls")
 const off = utf8.encode("off")
-
-const same = (a: Uint8Array, b: Uint8Array): boolean => {
-  if (a.length !== b.length) return false
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false
-  return true
-}
 
 /** The headers of a Tinit or Rinit: the bytes of one fragment that its sender takes, and no TLS. */
 export const initHeaders = (window: number): ReadonlyArray<Pair> => {
@@ -29,7 +23,7 @@ export const initHeaders = (window: number): ReadonlyArray<Pair> => {
  */
 export const windowOf = (headers: ReadonlyArray<Pair>): number | { readonly wrong: string } => {
   for (const [key, value] of headers) {
-    if (!same(key, framerKey)) continue
+    if (!sameBytes(key, framerKey)) continue
     if (value.length < 4) return { wrong: `tried to read 4 byte(s) when remaining bytes was ${value.length}` }
     const window = new DataView(value.buffer, value.byteOffset, 4).getInt32(0)
     return window > 0 ? window : { wrong: "requirement failed" }
@@ -39,4 +33,4 @@ export const windowOf = (headers: ReadonlyArray<Pair>): number | { readonly wron
 
 /** Whether a peer's headers demand TLS, which nobody here offers. */
 export const requiresTls = (headers: ReadonlyArray<Pair>): boolean =>
-  headers.some(([key, value]) => same(key, tlsKey) && same(value, utf8.encode("required")))
+  headers.some(([key, value]) => sameBytes(key, tlsKey) && sameBytes(value, utf8.encode("required")))

@@ -41,6 +41,13 @@ export const version = 1
 /** One context entry, or one header of Tinit and Rinit: bytes on both sides. Keys are UTF-8. */
 export type Pair = readonly [key: Uint8Array, value: Uint8Array]
 
+/** Whether two keys are the same bytes. */
+export const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => {
+  if (a.length !== b.length) return false
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false
+  return true
+}
+
 /** Contexts already in wire form, `(key~2 value~2)` for each of `count` entries: for a sender that sends the same ones again. */
 export interface EncodedContexts {
   readonly count: number

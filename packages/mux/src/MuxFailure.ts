@@ -1,5 +1,5 @@
 /** The failure flags that a server attaches to an error or a nack: the context `MuxFailure` of an Rdispatch. */
-import type { Pair } from "./Message.ts"
+import { type Pair, sameBytes } from "./Message.ts"
 
 /** The bits. Retryable and NonRetryable exclude each other; Finagle's own numbers in a process differ. */
 export const MuxFailure = {
@@ -16,12 +16,6 @@ const known = MuxFailure.Retryable | MuxFailure.Rejected | MuxFailure.NonRetryab
 /** The key of the context, in bytes. */
 const key = new TextEncoder().encode("MuxFailure")
 
-const isKey = (bytes: Uint8Array): boolean => {
-  if (bytes.length !== key.length) return false
-  for (let i = 0; i < key.length; i++) if (bytes[i] !== key[i]) return false
-  return true
-}
-
 /** The context that carries these bits: 64 of them on the wire, of which three have a meaning. */
 export const muxFailureContext = (flags: number): Pair => {
   const value = new Uint8Array(8)
@@ -35,7 +29,7 @@ export const muxFailureContext = (flags: number): Pair => {
  */
 export const muxFailureOf = (contexts: ReadonlyArray<Pair>): number | undefined => {
   for (const [name, value] of contexts) {
-    if (!isKey(name) || value.length < 8) continue
+    if (!sameBytes(name, key) || value.length < 8) continue
     const flags = value[7]! & known
     return (flags & MuxFailure.NonRetryable) === 0 ? flags : flags & ~MuxFailure.Retryable
   }

@@ -225,7 +225,14 @@ export const make = <E, R>(
     const context = yield* Effect.context<R>()
     const run = Effect.runForkWith(context)
     const clock = Context.get(context as Context.Context<never>, Clock.Clock)
-    const requests = new Requests(handler, run, () => clock.currentTimeMillisUnsafe(), maxConcurrent, counts)
+    const requests = new Requests(
+      handler,
+      run,
+      () => clock.currentTimeMillisUnsafe(),
+      maxConcurrent,
+      counts,
+      (cause) => void run(Effect.logError("the handler of a request died", cause))
+    )
     const served = new Set<Served>()
     let closing = false
 
@@ -250,8 +257,11 @@ export const make = <E, R>(
       let fault: unknown
       socket.on("data", (chunk) => session.receive(chunk))
       socket.on("drain", () => session.drained())
-      // The peer's half is closed: nobody reads replies.
-      socket.on("end", () => session.closed(undefined))
+      // A client that has closed its half is taken to have left, as Finagle does: replies may never drain.
+      socket.on("end", () => {
+        session.closed(undefined)
+        socket.destroy()
+      })
       socket.on("error", (error) => {
         fault = error
       })

@@ -5,7 +5,7 @@ import type * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import { MuxEncodeError } from "./CodecError.ts"
-import { contextOf, Deadline, decodeDeadline, encodeHeaders, type Headers, responseHeadersId } from "./Contexts.ts"
+import { contextOf, deadlineOf, encodeHeaders, type Headers, responseHeadersId } from "./Contexts.ts"
 import { type Pair, Status } from "./Message.ts"
 import { MuxFailure, muxFailureContext } from "./MuxFailure.ts"
 import type { Interruption, ServerExchange } from "./ServerSession.ts"
@@ -44,24 +44,12 @@ export class ErrorReply extends Failure("ErrorReply")<{ readonly why: string; re
 }
 
 const utf8 = new TextEncoder()
-const fromUtf8 = new TextDecoder()
 const nothing = new Uint8Array(0)
 const noContexts: ReadonlyArray<Pair> = []
 const noDtab: ReadonlyArray<Dentry> = []
 const responseHeadersKey = utf8.encode(responseHeadersId)
-const deadlineId = Deadline.id.toLowerCase()
 const rejected = [muxFailureContext(MuxFailure.Retryable | MuxFailure.Rejected)]
 const finallyRejected = [muxFailureContext(MuxFailure.NonRetryable | MuxFailure.Rejected)]
-
-/** The deadline among the contexts; `Infinity` when there is none that reads as one. */
-const deadlineOf = (contexts: ReadonlyArray<Pair>): number => {
-  let deadline = Infinity
-  for (const [key, value] of contexts) {
-    if (key.length !== deadlineId.length || fromUtf8.decode(key).toLowerCase() !== deadlineId) continue
-    deadline = decodeDeadline(value)?.deadline ?? Infinity
-  }
-  return deadline
-}
 
 /** A request: bytes and what came with them. Bytes are views of what the socket gave: copy what you keep. */
 export class MuxServerRequest implements Rpc.InboundCall {
@@ -87,7 +75,7 @@ export class MuxServerRequest implements Rpc.InboundCall {
     this.contexts = dispatch ? request.contexts : noContexts
     this.destination = dispatch ? request.destination : ""
     this.dtab = dispatch ? request.dtab : noDtab
-    this.deadline = this.contexts.length === 0 ? Infinity : deadlineOf(this.contexts)
+    this.deadline = deadlineOf(this.contexts)?.deadline ?? Infinity
   }
 
   /** The same, read: known entries under their keys, all others as bytes under the spelling received. */
@@ -133,6 +121,7 @@ export class Requests<E, R> {
   readonly #now: () => number
   readonly #maxConcurrent: number
   readonly #counts: RequestCounts
+  readonly #onDefect: (cause: Cause.Cause<unknown>) => void
   /** Those that run, or are being interrupted. */
   readonly fibers = new Set<Fiber.Fiber<MuxServerReply, E>>()
 
@@ -141,13 +130,15 @@ export class Requests<E, R> {
     run: (effect: Effect.Effect<MuxServerReply, E, R>) => Fiber.Fiber<MuxServerReply, E>,
     now: () => number,
     maxConcurrent: number,
-    counts: RequestCounts
+    counts: RequestCounts,
+    onDefect: (cause: Cause.Cause<unknown>) => void
   ) {
     this.#handler = handler
     this.#run = run
     this.#now = now
     this.#maxConcurrent = maxConcurrent
     this.#counts = counts
+    this.#onDefect = onDefect
   }
 
   /** Nacks a request of a session that is not served. */
@@ -179,12 +170,12 @@ export class Requests<E, R> {
     }
     const fiber = this.#run(Rpc.serving(request, this.#handle(request)))
     const exit = fiber.pollUnsafe()
-    if (exit !== undefined) return answer(exchange, request, exit)
+    if (exit !== undefined) return this.#answer(exchange, request, exit)
     this.fibers.add(fiber)
     exchange.onInterrupt = () => fiber.interruptUnsafe()
     fiber.addObserver((exit) => {
       this.fibers.delete(fiber)
-      answer(exchange, request, exit)
+      this.#answer(exchange, request, exit)
     })
   }
 
@@ -196,25 +187,24 @@ export class Requests<E, R> {
       return Exit.die(error)
     }
   }
-}
 
-const answer = <E>(
-  exchange: ServerExchange,
-  request: MuxServerRequest,
-  exit: Exit.Exit<MuxServerReply, E>
-): void => {
-  if (Exit.isFailure(exit)) return fail(exchange, exit.cause)
-  const { body, contexts = noContexts } = exit.value
-  const headers = request.replyHeaders
-  try {
-    exchange.reply(
-      Status.Ok,
-      body,
-      headers.length === 0 ? contexts : [...contexts, [responseHeadersKey, encodeHeaders(headers).bytes]]
-    )
-  } catch (error) {
-    if (!(error instanceof MuxEncodeError)) throw error
-    exchange.reply(Status.Error, utf8.encode(String(error)))
+  #answer(exchange: ServerExchange, request: MuxServerRequest, exit: Exit.Exit<MuxServerReply, E>): void {
+    if (Exit.isFailure(exit)) {
+      if (Cause.hasDies(exit.cause)) this.#onDefect(exit.cause)
+      return fail(exchange, exit.cause)
+    }
+    const { body, contexts = noContexts } = exit.value
+    const headers = request.replyHeaders
+    try {
+      exchange.reply(
+        Status.Ok,
+        body,
+        headers.length === 0 ? contexts : [...contexts, [responseHeadersKey, encodeHeaders(headers).bytes]]
+      )
+    } catch (error) {
+      if (!(error instanceof MuxEncodeError)) throw error
+      exchange.reply(Status.Error, utf8.encode(String(error)))
+    }
   }
 }
 

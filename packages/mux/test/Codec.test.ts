@@ -215,7 +215,10 @@ describe("writing", () => {
       unwritable(tdispatch({ dtab: [{ prefix: `/${"a".repeat(32767)}`, tree: "/b" }] })),
       /^bytes of a dtab prefix/
     )
-    assert.match(unwritable(tdispatch({ contexts: Array(32768).fill([none, none]) })), /^contexts: 32768/)
+    assert.match(
+      unwritable(tdispatch({ contexts: Array.from({ length: 32768 }, () => [none, none] as const) })),
+      /^contexts: 32768/
+    )
     assert.strictEqual(encode(tdispatch({ contexts: [[longest, longest]] })).length, 8 + 6 + 4 + 2 * 32767)
   })
 

@@ -134,6 +134,7 @@ describe("FrameWriter", () => {
       assert.isTrue(sink.frames.every(({ body }) => body.length <= window))
       assert.strictEqual(sink.messages.length, sent.size)
       for (const message of sink.messages) assert.deepStrictEqual(message, sent.get(message.tag))
+      assert.strictEqual(writer.bytes, 0)
     }
   })
 
@@ -321,8 +322,9 @@ describe("FrameWriter", () => {
       }
       sink.full = false
       writer.flush()
-      assert.deepStrictEqual(sink.messages.map(({ tag }) => tag).sort((a, b) => a - b), [...kept])
+      assert.deepStrictEqual(sink.messages.map(({ tag }) => tag).toSorted((a, b) => a - b), [...kept])
       assert.strictEqual(writer.size, 0)
+      assert.strictEqual(writer.bytes, 0)
     }
   })
 

@@ -19,12 +19,12 @@ import {
   serveMux
 } from "@scales-rpc/mux"
 import { type RawConnection, RawPeer } from "@scales-rpc/mux/testing"
-import { Clock, Context, Deferred, Effect, Exit, Fiber, Layer, Logger, Queue, Scope } from "effect"
+import { Context, Deferred, Effect, Exit, Fiber, Layer, Logger, Queue, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import * as Net from "node:net"
 import * as Os from "node:os"
 import * as Path from "node:path"
-import { fromHex, none, toHex, utf8 } from "./vectors.ts"
+import { fragments, fromHex, none, random, replyFragments, toHex, utf8 } from "./vectors.ts"
 
 const text = (bytes: Uint8Array): string => new TextDecoder().decode(bytes)
 
@@ -43,10 +43,12 @@ const discard = (which: number, why = "timeout") =>
 
 const echo: Handler<never, never> = ({ body }) => Effect.succeed({ body })
 
-/** A server and a client that has done its handshake. */
-const open = <E, R>(handler: Handler<E, R>, options?: MuxServerOptions) =>
+/** A server, which may have a scope of its own, and a client that has done its handshake. */
+const open = <E, R>(handler: Handler<E, R>, options?: MuxServerOptions, serverScope?: Scope.Scope) =>
   Effect.gen(function*() {
-    const server = yield* serveMux(handler, options)
+    const server = yield* serveMux(handler, options).pipe(
+      serverScope === undefined ? (self) => self : Scope.provide(serverScope)
+    )
     const client = yield* RawPeer.connect(server.address)
     yield* client.offerHandshake()
     return { server, client }
@@ -116,6 +118,25 @@ describe("MuxServer", () => {
       yield* client.ended
     }))
 
+  it.effect("offers its window, cuts replies to the client's, and holds to its limits", () =>
+    Effect.gen(function*() {
+      const server = yield* serveMux(() => Effect.succeed({ body: utf8("x".repeat(20)) }), {
+        window: 5,
+        limits: { messageBytes: 64 }
+      })
+      const client = yield* RawPeer.connect(server.address)
+      yield* client.offerHandshake(8)
+      for (const fragment of fragments) client.write(fragment)
+      yield* client.next("Rdispatch")
+      assert.deepStrictEqual(client.frames.slice(1), [
+        "0000002abc00000100010000000a6d75782d6672616d6572000000040000000500000003746c73000000036f6666",
+        ...replyFragments
+      ])
+      client.send(request(2, new Uint8Array(64)))
+      yield* client.ended
+      assert.strictEqual(server.counts.undecodable, 1)
+    }))
+
   it.effect("is a layer, whose handler may need services", () => {
     class Greeting extends Context.Service<Greeting, string>()("test/Greeting") {}
     return Effect.gen(function*() {
@@ -123,6 +144,7 @@ describe("MuxServer", () => {
       const client = yield* RawPeer.connect(address)
       assert.strictEqual(text((yield* call(client, request(2)) as Effect.Effect<Message.Rdispatch>).body), "hello")
     }).pipe(
+      Effect.scoped,
       Effect.provide(
         muxServerLayer(() => Effect.map(Greeting, (greeting) => ({ body: utf8(greeting) }))).pipe(
           Layer.provide(Layer.succeed(Greeting, "hello"))
@@ -224,6 +246,17 @@ describe("how a handler's end reaches the client", () => {
     it.effect(`${body}, byte for byte as Finagle`, () =>
       Effect.map(answerTo(body), (answer) => assert.strictEqual(answer, frame)))
   }
+
+  it.effect("and a defect to the log", () =>
+    Effect.gen(function*() {
+      const logged: Array<unknown> = []
+      yield* Effect.gen(function*() {
+        const { client } = yield* open(handler)
+        yield* call(client, request(2, "error"))
+        yield* call(client, request(2, "defect"))
+      }).pipe(Effect.provide(Logger.layer([Logger.make(({ message }) => void logged.push(message))])))
+      assert.strictEqual(logged.length, 1)
+    }))
 
   it.effect("to a Treq, without flags", () =>
     Effect.gen(function*() {
@@ -396,6 +429,20 @@ describe("what interrupts a handler", () => {
       }))
   }
 
+  it.effect("the end of its client's half, although the client reads no replies", () =>
+    Effect.gen(function*() {
+      const { handler, interrupted, next } = held()
+      const { client, server } = yield* open((request) =>
+        request.body.length === 0 ? Effect.succeed({ body: new Uint8Array(16 << 20) }) : handler(request)
+      )
+      client.pause()
+      client.send(request(2, ""), request(3))
+      yield* next
+      client.end()
+      assert.strictEqual((yield* interrupted).interruption!._tag, "ConnectionLost")
+      assertIdle(server)
+    }))
+
   it.effect("a tag used twice", () =>
     Effect.gen(function*() {
       const { handler, interrupted, next } = held()
@@ -468,7 +515,7 @@ describe("closing a server", () => {
     Effect.gen(function*() {
       const { handler, next, release } = held()
       const scope = yield* Scope.make()
-      const { client, server } = yield* Scope.provide(open(handler), scope)
+      const { client, server } = yield* open(handler, {}, scope)
       client.send(request(2))
       yield* next
       const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void), { startImmediately: true })
@@ -492,7 +539,7 @@ describe("closing a server", () => {
     Effect.gen(function*() {
       const { handler, interrupted, next } = held()
       const scope = yield* Scope.make()
-      const { client, server } = yield* Scope.provide(open(handler, { drainTimeout: "3 seconds" }), scope)
+      const { client, server } = yield* open(handler, { drainTimeout: "3 seconds" }, scope)
       client.send(request(2))
       yield* next
       const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void), { startImmediately: true })
@@ -509,7 +556,7 @@ describe("closing a server", () => {
   it.effect("ends sessions that are in their handshake, and those of clients that never agree to drain", () =>
     Effect.gen(function*() {
       const scope = yield* Scope.make()
-      const { client, server } = yield* Scope.provide(open(echo, { drainTimeout: 100 }), scope)
+      const { client, server } = yield* open(echo, { drainTimeout: 100 }, scope)
       const silent = yield* RawPeer.connect(server.address)
       const probing = yield* RawPeer.connect(server.address)
       probing.send({ _tag: "Rerr", tag: 1, why: "tinit check" })
@@ -527,14 +574,16 @@ describe("closing a server", () => {
   it.effect("lets go of a client that does not read", () =>
     Effect.gen(function*() {
       const scope = yield* Scope.make()
-      const { client } = yield* Scope.provide(
-        open(() => Effect.succeed({ body: new Uint8Array(16 << 20) }), { drainTimeout: 100 }),
+      const asked = Deferred.makeUnsafe<void>()
+      const { client } = yield* open(
+        () => Effect.as(Deferred.succeed(asked, void 0), { body: new Uint8Array(16 << 20) }),
+        { drainTimeout: 100 },
         scope
       )
       client.pause()
-      client.send(request(2), { _tag: "Tping", tag: 1 })
-      yield* Effect.callback<void>((resume) => void client.socket.once("readable", () => resume(Effect.void)))
-      const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void), { startImmediately: true })
+      client.send(request(2))
+      yield* Deferred.await(asked)
+      const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void))
       yield* TestClock.adjust(100)
       yield* Fiber.join(closing)
     }))
@@ -543,10 +592,7 @@ describe("closing a server", () => {
     Effect.gen(function*() {
       const { handler, next, release } = held()
       const scope = yield* Scope.make()
-      const { client } = yield* Scope.provide(
-        open((request) => Effect.uninterruptible(handler(request)), { drainTimeout: 0 }),
-        scope
-      )
+      const { client } = yield* open((request) => Effect.uninterruptible(handler(request)), { drainTimeout: 0 }, scope)
       client.send(request(2))
       yield* next
       const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void), { startImmediately: true })
@@ -625,6 +671,52 @@ describe("a slow reader", () => {
       }
       assert.strictEqual(server.counts.requests, wanted)
       assertIdle(server)
+    }))
+})
+
+describe("any clients", () => {
+  it.effect("leave nothing behind: no handler runs on, no connection stays", () =>
+    Effect.gen(function*() {
+      const sockets = () => process.getActiveResourcesInfo().filter((name) => name.startsWith("TCP")).length
+      const before = sockets()
+      let started = 0
+      let ended = 0
+      const scope = yield* Scope.make()
+      const server = yield* serveMux(({ body }) =>
+        Effect.suspend(() => {
+          started++
+          return body[0] === 0
+            ? Effect.never
+            : body[0] === 1
+            ? Effect.as(Effect.yieldNow, { body })
+            : Effect.succeed({ body })
+        }).pipe(Effect.ensuring(Effect.sync(() => ended++))), { window: 16 }).pipe(Scope.provide(scope))
+      const next = random(4)
+      yield* Effect.forEach(Array.from({ length: 12 }, (_, i) => i), (index) =>
+        Effect.gen(function*() {
+          const client = yield* RawPeer.connect(server.address)
+          yield* client.offerHandshake(64)
+          for (let step = 0; step < 60; step++) {
+            const tag = 2 + step
+            client.send(request(tag, Uint8Array.from({ length: 1 + next(300) }, () => next(3))))
+            if (next(2) === 0) client.send(discard(2 + next(tag)))
+            if (next(20) === 0) yield* Effect.yieldNow
+          }
+          client.send({ _tag: "Tping", tag: 1 })
+          yield* client.next("Rping")
+          if (index % 4 === 0) client.reset()
+          else if (index % 4 === 1) client.end()
+          else if (index % 4 === 2) client.write("00000003")
+          if (index % 4 !== 3) yield* client.ended
+        }).pipe(Effect.scoped), { concurrency: "unbounded" })
+      const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void))
+      yield* TestClock.adjust("5 seconds")
+      yield* Fiber.join(closing)
+      assert.isAbove(started, 500)
+      assert.strictEqual(ended, started)
+      assert.deepStrictEqual(server.sessions(), [])
+      assertIdle(server)
+      assert.isAtMost(sockets(), before)
     }))
 })
 

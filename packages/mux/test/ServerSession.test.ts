@@ -12,7 +12,7 @@ import {
 } from "@scales-rpc/mux"
 import { initHeaders } from "../src/Handshake.ts"
 import { defaultLimits } from "../src/Message.ts"
-import { fragments, fromHex, none, random, toHex, utf8, vectors } from "./vectors.ts"
+import { fragments, fromHex, none, random, replyFragments, toHex, utf8, vectors } from "./vectors.ts"
 
 /** The connection as the session sees it: what was written, and what was done to it. */
 class Connection implements ServerConnection {
@@ -523,6 +523,27 @@ describe("a tag used twice", () => {
     assert.strictEqual(h.connection.state, "ended")
   })
 
+  it("ends the session there: what came in the same chunk behind it is not read", async () => {
+    const h = harness()
+    await h.hex(toHex(Buffer.concat([request(2), request(2), request(3)].map(encode))))
+    assert.strictEqual(h.exchanges.length, 1)
+    assert.strictEqual(h.connection.state, "ended")
+  })
+
+  it("is not told to tags that are answered", async () => {
+    const h = harness()
+    h.connection.full = true
+    await h.exchange({ _tag: "Tping", tag: 1 }, request(2), request(3))
+    h.exchanges[1]!.reply(0, none)
+    h.session.receive(encode(request(2)))
+    h.connection.full = false
+    h.session.drained()
+    assert.deepStrictEqual(
+      h.connection.messages.filter(({ _tag }) => _tag === "Rerr").map(({ tag }) => tag),
+      [2]
+    )
+  })
+
   it("is none once the reply has left", async () => {
     const h = harness({ onRequest: echo })
     await h.exchange(request(2))
@@ -628,7 +649,7 @@ describe("fragments and slow readers", () => {
     exchanges[0]!.reply(0, utf8("x".repeat(20)))
     assert.strictEqual(
       await hex(),
-      "0000000cfe8000020000007878787878" + "0000000cfe8000027878787878787878" + "0000000bfe00000278787878787878"
+      replyFragments.join("")
     )
   })
 

@@ -2,8 +2,18 @@
  * The top of a Thrift stack: typed methods, the dispatcher that makes calls of them, and the serializer between arguments and the
  * messages of a wire family.
  */
-import { CallContext, classifyExit, Dispatcher, type Family, type RpcError, type Stack, Unsendable } from "@scales-rpc/core"
-import type { InvalidOption, MessageSink } from "@scales-rpc/core"
+import {
+  type Call,
+  type CallContext,
+  classifyExit,
+  Dispatcher,
+  type Family,
+  InvalidOption,
+  type MessageSink,
+  type RpcError,
+  type Stack,
+  Unsendable
+} from "@scales-rpc/core"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -11,8 +21,15 @@ import * as Layer from "effect/Layer"
 import { BinaryReader } from "./BinaryReader.ts"
 import { BinaryWriter } from "./BinaryWriter.ts"
 import { ThriftEncodeError } from "./errors.ts"
+import { checkedLimits } from "./internal/limitOptions.ts"
 import type { Limits } from "./Protocol.ts"
-import { decodeReply, type MethodDefinition, protocolErrorOf, type Reply } from "./ServiceDefinition.ts"
+import {
+  decodeReply,
+  type MethodDefinition,
+  protocolErrorOf,
+  type Reply,
+  type ServiceDefinition
+} from "./ServiceDefinition.ts"
 import type { ThriftService } from "./ThriftService.ts"
 
 /** What a Thrift message is to a wire family: its bytes. */
@@ -24,7 +41,7 @@ export interface ThriftMessage {
 export interface ThriftClientOptions {
   /** How long a call may take when its caller says nothing nearer. Default 10 seconds. */
   readonly timeout?: Duration.Input | undefined
-  /** Methods that may be executed twice. Default: none. */
+  /** Methods that may be executed twice, by name; one that the service does not have fails the build. Default: none. */
   readonly idempotent?: ReadonlyArray<string> | undefined
   /**
    * What becomes of oneway methods on a wire that answers everything. `"refuse"` (default, as Finagle): they fail with `Unsendable`.
@@ -52,8 +69,8 @@ export const layer = <Self, Id extends string, Client, FamilyId extends string, 
         timeout: options.timeout ?? "10 seconds",
         context: options.context
       })
-      const serializer = new Serializer(sink, options.limits)
-      const idempotent = new Set(options.idempotent)
+      const serializer = new Serializer(sink, yield* checkedLimits("limits", options.limits))
+      const idempotent = yield* idempotentMethods(service.definition, options.idempotent)
       const client: Record<string, (...args: ReadonlyArray<unknown>) => Effect.Effect<unknown, unknown>> = {}
       for (const method of service.definition.methods.values()) {
         const called = { name: method.name, idempotent: idempotent.has(method.name), classify: classifyExit }
@@ -66,7 +83,21 @@ export const layer = <Self, Id extends string, Client, FamilyId extends string, 
     })
   )
 
-type Sending = Parameters<MessageSink<ThriftMessage, ThriftMessage, RpcError>["send"]>[1]
+const idempotentMethods = (
+  { methods, name: service }: ServiceDefinition,
+  names: ReadonlyArray<string> = []
+): Effect.Effect<ReadonlySet<string>, InvalidOption> => {
+  const got = names.find((name) => !methods.has(name))
+  return got === undefined
+    ? Effect.succeed(new Set(names))
+    : Effect.fail(
+      new InvalidOption({
+        option: "idempotent",
+        got,
+        expected: `methods of ${service}: ${[...methods.keys()].join(", ")}`
+      })
+    )
+}
 
 /** Arguments to bytes, bytes to a result. One reader and one writer serve all calls: neither is held over a wait. */
 class Serializer {
@@ -75,13 +106,13 @@ class Serializer {
   readonly #reader: BinaryReader
   #sequenceId = 0
 
-  constructor(sink: MessageSink<ThriftMessage, ThriftMessage, RpcError>, limits: Limits | undefined) {
+  constructor(sink: MessageSink<ThriftMessage, ThriftMessage, RpcError>, limits: Limits) {
     this.#sink = sink
     this.#writer = new BinaryWriter(limits)
     this.#reader = new BinaryReader(limits)
   }
 
-  send(method: MethodDefinition, args: ReadonlyArray<unknown>, call: Sending): Effect.Effect<unknown, unknown> {
+  send(method: MethodDefinition, args: ReadonlyArray<unknown>, call: Call): Effect.Effect<unknown, unknown> {
     this.#sequenceId = (this.#sequenceId + 1) & 0x7fffffff
     let body: Uint8Array
     try {
@@ -89,8 +120,7 @@ class Serializer {
       method.encodeCall(this.#sequenceId, args, this.#writer)
       body = this.#writer.take()
     } catch (error) {
-      if (error instanceof ThriftEncodeError) return Effect.fail(error)
-      throw error
+      return error instanceof ThriftEncodeError ? Effect.fail(error) : Effect.die(error)
     }
     return Effect.flatMap(this.#sink.send({ body }, call), (response) => this.#decode(method, response.body))
   }

@@ -2,6 +2,7 @@
  * The server's half of a service: a request's bytes to its handler, what the handler ends with to the bytes of the reply. What each
  * failure becomes is what Finagle's server makes of it.
  */
+import type { InvalidOption } from "@scales-rpc/core"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -9,16 +10,18 @@ import { encodeApplicationException } from "./ApplicationException.ts"
 import { BinaryReader } from "./BinaryReader.ts"
 import { BinaryWriter } from "./BinaryWriter.ts"
 import { ApplicationExceptionType, ThriftApplicationException, ThriftEncodeError, ThriftProtocolError } from "./errors.ts"
+import { checkedLimits } from "./internal/limitOptions.ts"
 import { type Limits, MessageType } from "./Protocol.ts"
 import { type MethodDefinition, protocolErrorOf, type ServiceDefinition } from "./ServiceDefinition.ts"
 
 /** Answers requests. */
-export interface Processor<out E = never> {
+export interface Processor<out E = never, out R = never> {
   /**
-   * The reply to one request, empty for a oneway method. Fails with `ThriftProtocolError` when the bytes are no Thrift call, and with
-   * what the handler failed with when `passes` said that it is the wire's to answer.
+   * The reply to one request. A oneway method that ends well is answered with nothing; when it does not, and the wire answers every
+   * call, its caller hears of it. Fails with `ThriftProtocolError` when the bytes are no Thrift call or end too early, and with what
+   * the handler failed with when `passes` said that it is the wire's to answer.
    */
-  readonly process: (body: Uint8Array) => Effect.Effect<Uint8Array, ThriftProtocolError | E>
+  readonly process: (body: Uint8Array) => Effect.Effect<Uint8Array, ThriftProtocolError | E, R>
 }
 
 /** Options of a processor. */
@@ -29,113 +32,128 @@ export interface ProcessorOptions<E> {
   readonly limits?: Limits | undefined
 }
 
-type Handler = (...args: Array<unknown>) => Effect.Effect<unknown, unknown>
+/** Implements one method: arguments in, an effect of the result out. */
+export type Handler<R = never> = (...args: ReadonlyArray<any>) => Effect.Effect<unknown, unknown, R>
 
 const nothing = new Uint8Array(0)
 
-/** A processor over handlers that need nothing any more; a method without one is answered as unknown. */
-export const make = <E = never>(
+/** A failure as text, as Java's `toString` gives it: the kind, and the message. */
+const textOf = (error: unknown): string =>
+  error instanceof Error || typeof error !== "object" || error === null
+    ? String(error)
+    : "_tag" in error
+    ? String(error._tag)
+    : error.constructor?.name ?? "Object"
+
+/** A processor over handlers by method; a method without one is answered as unknown. */
+export const make = <E = never, R = never>(
   definition: ServiceDefinition,
-  handlers: Readonly<Record<string, Handler>>,
+  handlers: Readonly<Record<string, Handler<R>>>,
   options: ProcessorOptions<E> = {}
-): Processor<E> => {
-  const reader = new BinaryReader(options.limits)
-  const writer = new BinaryWriter(options.limits)
+): Effect.Effect<Processor<E, R>, InvalidOption> =>
+  Effect.map(checkedLimits("thrift", options.limits), (limits) => {
+    const reader = new BinaryReader(limits)
+    const writer = new BinaryWriter(limits)
+    const served = new Map<string, readonly [MethodDefinition, Handler<R>]>()
+    for (const [name, method] of definition.methods) {
+      const handler = handlers[name]
+      if (handler !== undefined) served.set(name, [method, handler])
+    }
 
-  const applicationException = (
-    method: string,
-    sequenceId: number,
-    type: keyof typeof ApplicationExceptionType,
-    message: string
-  ): Uint8Array => {
-    writer.reset()
-    const exception = new ThriftApplicationException({ type: ApplicationExceptionType[type], message })
-    encodeApplicationException(method, sequenceId, exception, writer)
-    return writer.take()
-  }
+    const applicationException = (
+      method: string,
+      sequenceId: number,
+      type: keyof typeof ApplicationExceptionType,
+      message: string
+    ): Uint8Array => {
+      writer.reset()
+      const exception = new ThriftApplicationException({ type: ApplicationExceptionType[type], message })
+      encodeApplicationException(method, sequenceId, exception, writer)
+      return writer.take()
+    }
 
-  const internalError = (method: MethodDefinition, sequenceId: number, error: unknown): Uint8Array =>
-    method.oneway
-      ? nothing
-      : applicationException(
+    const internalError = (method: MethodDefinition, sequenceId: number, error: unknown): Uint8Array =>
+      applicationException(
         method.name,
         sequenceId,
         "INTERNAL_ERROR",
-        `Internal error processing ${method.name}: '${error instanceof Error ? `${error.name}: ${error.message}` : String(error)}'`
+        `Internal error processing ${method.name}: '${textOf(error)}'`
       )
 
-  /** Writes a reply; what cannot be written is an internal error of the handler. */
-  const reply = (method: MethodDefinition, sequenceId: number, write: () => boolean): Uint8Array | undefined => {
-    try {
+    const result = (method: MethodDefinition, sequenceId: number, value: unknown): Uint8Array => {
+      if (method.oneway) return nothing
       writer.reset()
-      return write() ? writer.take() : undefined
-    } catch (error) {
-      if (error instanceof ThriftEncodeError) return internalError(method, sequenceId, error)
-      throw error
+      method.encodeResult(sequenceId, value, writer)
+      return writer.take()
     }
-  }
 
-  const answer = (
-    method: MethodDefinition,
-    sequenceId: number,
-    exit: Exit.Exit<unknown, unknown>
-  ): Effect.Effect<Uint8Array, E> => {
-    if (Exit.isSuccess(exit)) {
-      if (method.oneway) return Effect.succeed(nothing)
-      return Effect.succeed(reply(method, sequenceId, () => {
-        method.encodeResult(sequenceId, exit.value, writer)
-        return true
-      })!)
+    /** The reply to a call that failed with what the method declares; `undefined` for any other failure. */
+    const declared = (method: MethodDefinition, sequenceId: number, error: unknown): Uint8Array | undefined => {
+      if (method.oneway) return undefined
+      writer.reset()
+      return method.encodeException(sequenceId, error, writer) ? writer.take() : undefined
     }
-    const reason = exit.cause.reasons.find((reason) => !Cause.isInterruptReason(reason))
-    if (reason === undefined) return Effect.failCause(exit.cause as Cause.Cause<never>)
-    const error: unknown = Cause.isFailReason(reason) ? reason.error : reason.defect
-    if (options.passes?.(error) === true) return Effect.fail(error)
-    const declared = Cause.isFailReason(reason) && !method.oneway
-      ? reply(method, sequenceId, () => method.encodeException(sequenceId, error, writer))
-      : undefined
-    return Effect.succeed(declared ?? internalError(method, sequenceId, error))
-  }
 
-  return {
-    process: (body) =>
-      Effect.suspend((): Effect.Effect<Uint8Array, ThriftProtocolError | E> => {
-        let name: string
-        let sequenceId: number
-        try {
-          const header = reader.reset(body).readMessageBegin()
-          if (header.mtype !== MessageType.CALL && header.mtype !== MessageType.ONEWAY) {
-            return Effect.fail(
-              new ThriftProtocolError({
-                reason: "UnexpectedMessage",
-                offset: reader.position,
-                message: `a message of type ${header.mtype} where a call is expected`
-              })
-            )
-          }
-          name = header.fname
-          sequenceId = header.rseqid
-        } catch (error) {
-          return Effect.fail(protocolErrorOf(error, reader))
-        }
-        const method = definition.methods.get(name)
-        const handler = method === undefined ? undefined : handlers[name]
-        if (method === undefined || handler === undefined) {
-          return Effect.succeed(
-            applicationException(name, sequenceId, "UNKNOWN_METHOD", `Invalid method name: '${name}'`)
+    const answer = (
+      method: MethodDefinition,
+      sequenceId: number,
+      exit: Exit.Exit<unknown, unknown>
+    ): Effect.Effect<Uint8Array, E> => {
+      let error: unknown
+      try {
+        if (Exit.isSuccess(exit)) return Effect.succeed(result(method, sequenceId, exit.value))
+        const reason = exit.cause.reasons.find((reason) => !Cause.isInterruptReason(reason))
+        if (reason === undefined) return Effect.failCause(exit.cause as Cause.Cause<never>)
+        error = Cause.isFailReason(reason) ? reason.error : reason.defect
+        if (options.passes?.(error) === true) return Effect.fail(error)
+        const reply = Cause.isFailReason(reason) ? declared(method, sequenceId, error) : undefined
+        if (reply !== undefined) return Effect.succeed(reply)
+      } catch (cause) {
+        // What the handler gave cannot be written: its error.
+        if (!(cause instanceof ThriftEncodeError)) throw cause
+        error = cause
+      }
+      return Effect.succeed(internalError(method, sequenceId, error))
+    }
+
+    const process = (body: Uint8Array): Effect.Effect<Uint8Array, ThriftProtocolError | E, R> => {
+      let name: string
+      let sequenceId: number
+      try {
+        const header = reader.reset(body).readMessageBegin()
+        if (header.mtype !== MessageType.CALL && header.mtype !== MessageType.ONEWAY) {
+          return Effect.fail(
+            new ThriftProtocolError({
+              reason: "UnexpectedMessage",
+              offset: reader.position,
+              message: `a message of type ${header.mtype} where a call is expected`
+            })
           )
         }
-        let args: Array<unknown>
-        try {
-          args = method.decodeArguments(reader)
-        } catch (error) {
-          const { message } = protocolErrorOf(error, reader)
-          return Effect.succeed(applicationException(name, sequenceId, "PROTOCOL_ERROR", message))
-        }
-        return Effect.flatMap(
-          Effect.exit(Effect.suspend(() => handler(...args))),
-          (exit) => answer(method, sequenceId, exit)
-        )
-      })
-  }
-}
+        name = header.fname
+        sequenceId = header.rseqid
+      } catch (error) {
+        return Effect.fail(protocolErrorOf(error, reader))
+      }
+      const found = served.get(name)
+      if (found === undefined) {
+        return Effect.succeed(applicationException(name, sequenceId, "UNKNOWN_METHOD", `Invalid method name: '${name}'`))
+      }
+      const [method, handler] = found
+      let args: Array<unknown>
+      try {
+        args = method.decodeArguments(reader)
+      } catch (cause) {
+        const error = protocolErrorOf(cause, reader)
+        // Scrooge answers its TProtocolException so, and hands a TTransportException, the end of the bytes, to the wire.
+        return error.reason === "Truncated"
+          ? Effect.fail(error)
+          : Effect.succeed(applicationException(name, sequenceId, "PROTOCOL_ERROR", error.message))
+      }
+      return Effect.flatMap(
+        Effect.exit(Effect.suspend(() => handler.apply(handlers, args))),
+        (exit) => answer(method, sequenceId, exit)
+      )
+    }
+    return { process: (body) => Effect.suspend(() => process(body)) }
+  })

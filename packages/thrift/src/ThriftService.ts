@@ -48,14 +48,14 @@ export type ClientOf<Client, E> = {
 
 /**
  * What a server implements: the same methods, each failing with nothing but what it declares, as the generated class or as
- * `ThriftException`. An argument that the caller left out is `null`.
+ * `ThriftException`, or with `E`, and each needing what it will of `R`. An argument that the caller left out is `null`.
  */
-export type HandlersOf<Client, R = never> = {
+export type HandlersOf<Client, R = never, E = never> = {
   readonly [Name in MethodName<Client>]: Signature<Client[Name]> extends {
     readonly args: infer Args extends ReadonlyArray<any>
     readonly result: infer Result
     readonly declared: infer Declared
-  } ? (...args: Args) => Effect.Effect<Result, Declared | Failure<Declared>, R>
+  } ? (...args: Args) => Effect.Effect<Result, Declared | Failure<Declared> | E, R>
     : never
 }
 

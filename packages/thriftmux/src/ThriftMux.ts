@@ -32,7 +32,7 @@ type Endpoints<R> = Layer.Layer<"Mux/Endpoints", BuildError, R>
 type Connector<R> = Layer.Layer<"Mux/Connector", BuildError, R>
 
 /** The parts of the stack that can be given. Each is a layer over the plane below it; the default is named with it. */
-export interface Roles<Above, Bal, Below, Pool, Transport, Set> {
+export interface Roles<Above, Bal, Below, Pool, Transport> {
   /** Filters over every call, above requeues and the balancer (`Filter.above`). Default: none. */
   readonly above?: Balanced<Above> | undefined
   /** Default `HeapBalancer.layer(Mux)`. */
@@ -43,13 +43,11 @@ export interface Roles<Above, Bal, Below, Pool, Transport, Set> {
   readonly pool?: Endpoints<Pool> | undefined
   /** Default `MuxTransport.layer(options.mux)`. */
   readonly transport?: Connector<Transport> | undefined
-  /** Default `ServerSet.fromUri(uri)`. */
-  readonly serverSet?: Layer.Layer<ServerSet, BuildError, Set> | undefined
 }
 
-/** Where the endpoints come from: a URI, or a server set of one's own. */
+/** Where the endpoints come from: a URI (`ServerSet.fromUri`), or a server set of one's own. */
 export type Source<Set> =
-  | { readonly uri: string }
+  | { readonly uri: string; readonly serverSet?: undefined }
   | { readonly uri?: undefined; readonly serverSet: Layer.Layer<ServerSet, BuildError, Set> }
 
 /** Options of a ThriftMux client. */
@@ -66,14 +64,6 @@ export interface ThriftMuxOptions extends Thrift.ThriftClientOptions, StackOptio
   readonly resurrector?: Resurrector.ResurrectorOptions | undefined
   readonly mux?: MuxTransport.MuxTransportOptions | undefined
 }
-
-/** What is left for the user to provide once the stack has given each role what is below it. */
-export type Rest<Above, Bal, Below, Pool, Transport, Set> =
-  | Exclude<Above, "Mux/Balanced" | Stack>
-  | Exclude<Bal, "Mux/Endpoints" | ServerSet | Stack>
-  | Exclude<Below, "Mux/Endpoints" | Stack>
-  | Exclude<Pool, "Mux/Connector" | Stack>
-  | Exclude<Transport | Set, Stack>
 
 const pass = Layer.effect(Mux.Balanced, Mux.Balanced)
 const passEndpoints = Layer.effect(Mux.Endpoints, Mux.Endpoints)
@@ -118,42 +108,44 @@ export const layer = <
   Set = never
 >(
   service: ThriftService<Self, Id, Client>,
-  options: ThriftMuxOptions & Roles<Above, Bal, Below, Pool, Transport, Set> & Source<Set>
-): Layer.Layer<Self, BuildError | RpcError, Rest<Above, Bal, Below, Pool, Transport, Set>> => {
+  options: ThriftMuxOptions & Roles<Above, Bal, Below, Pool, Transport> & Source<Set>
+): Layer.Layer<
+  Self,
+  BuildError | RpcError,
+  // What is left to provide once the stack has given each role what is below it.
+  | Exclude<Above, "Mux/Balanced" | Stack>
+  | Exclude<Bal, "Mux/Endpoints" | ServerSet | Stack>
+  | Exclude<Below, "Mux/Endpoints" | Stack>
+  | Exclude<Pool, "Mux/Connector" | Stack>
+  | Exclude<Transport | Set, Stack>
+> => {
   const context = options.clientId === undefined
     ? options.context
     : (options.context ?? CallContext.empty).with(ClientId, options.clientId)
-  // What each role still needs is computed by `Rest`: the conditional types of `Layer.provide` cannot be followed through a choice.
-  type Part = Layer.Layer<unknown, BuildError>
-  const part = (given: Layer.Any | undefined, standard: Layer.Any): Part => (given ?? standard) as Part
-  const stack: Layer.Layer<Self, BuildError | RpcError, unknown> = Thrift.layer(service, Mux, { ...options, context }).pipe(
+  // What the roles need is in the type above: the conditional types of `Layer.provide` cannot be followed through a choice.
+  const role = (given: Layer.Any | undefined, standard: Layer.Any) => (given ?? standard) as Layer.Layer<any, BuildError>
+  return Thrift.layer(service, Mux, { ...options, context }).pipe(
     Layer.provide(eagerly(options.eager)),
-    Layer.provide(part(options.above, pass)),
+    Layer.provide(role(options.above, pass)),
     Layer.provide(Requeue.layer(Mux)),
-    Layer.provide(part(options.balancer, HeapBalancer.layer(Mux))),
-    Layer.provide(part(options.below, passEndpoints)),
+    Layer.provide(role(options.balancer, HeapBalancer.layer(Mux))),
+    Layer.provide(role(options.below, passEndpoints)),
     Layer.provide(Resurrector.layer(Mux, options.resurrector)),
-    Layer.provide(part(options.pool, SingletonPool.layer(Mux))),
-    Layer.provide(part(options.transport, MuxTransport.layer(options.mux))),
-    Layer.provide(part(options.serverSet, ServerSet.fromUri(options.uri!))),
+    Layer.provide(role(options.pool, SingletonPool.layer(Mux))),
+    Layer.provide(role(options.transport, MuxTransport.layer(options.mux))),
+    Layer.provide(role(options.serverSet, ServerSet.fromUri(options.uri!))),
     Layer.provide(Stack.layer(options.label ?? service.key, options)),
     Layer.fresh
   )
-  return stack as Layer.Layer<Self, BuildError | RpcError, Rest<Above, Bal, Below, Pool, Transport, Set>>
 }
 
-/** The options that can come from configuration: plain values. */
-export interface ThriftMuxConfig {
-  readonly uri: string
-  readonly label?: string
-  readonly clientId?: string
-  readonly timeout?: Duration.Duration
-  readonly drainTimeout?: Duration.Duration
-}
-
-/** `layer` with its options read from Effect's `Config`: `{ uri: Config.String("ECHO_URI") }`. */
+/**
+ * `layer` with its options read from Effect's `Config`, each from its own or all from one:
+ *
+ *     ThriftMux.layerConfig(Echo, { uri: Config.String("ECHO_URI"), timeout: Config.Duration("ECHO_TIMEOUT") })
+ */
 export const layerConfig = <Self, Id extends string, Client>(
   service: ThriftService<Self, Id, Client>,
-  config: Config.Wrap<ThriftMuxConfig>
+  config: Config.Wrap<ThriftMuxOptions & { readonly uri: string }>
 ): Layer.Layer<Self, BuildError | RpcError | Config.ConfigError> =>
   Layer.unwrap(Effect.map(Config.unwrap(config), (options) => layer(service, options)))

@@ -22,52 +22,46 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 
-/** Options of a ThriftMux server: those of the mux server, and what is accepted in a request. */
+/** Options of a ThriftMux server: those of the mux server, and what is accepted in a request and written in a reply. */
 export interface ThriftMuxServerOptions extends MuxServerOptions {
   readonly thrift?: Limits | undefined
 }
 
-type MayRefuse<Methods> = {
-  readonly [Name in keyof Methods]: Methods[Name] extends
-    (...args: infer Args) => Effect.Effect<infer A, infer E, infer R>
-    ? (...args: Args) => Effect.Effect<A, E | Nack | ErrorReply, R>
-    : never
-}
+/** What any handler may fail with beside what its method declares. */
+export type Refusal = Nack | ErrorReply
+
+const isRefusal = (error: unknown): error is Refusal => error instanceof Nack || error instanceof ErrorReply
 
 type ClientTypeOf<Service> = Service extends ThriftService<any, any, infer Client> ? Client : never
 
 /** What implements a service, given as `typeof Echo`: a handler for each of its methods, each of which may need `R`. */
-export type Handlers<Service, R = never> = MayRefuse<HandlersOf<ClientTypeOf<Service>, R>>
+export type Handlers<Service, R = never> = HandlersOf<ClientTypeOf<Service>, R, Refusal>
 
-const refuses = (error: unknown): error is Nack | ErrorReply => error instanceof Nack || error instanceof ErrorReply
+/** What handlers need beside the scope of their call: a resource that a handler acquires is released before its reply leaves. */
+type Needs<H> = Exclude<
+  { [Name in keyof H]: H[Name] extends ThriftProcessor.Handler<infer R> ? R : never }[keyof H],
+  Scope.Scope
+>
 
 /** Serves until the scope closes, then drains. The result tells the address and the sessions. */
-export const make = <Self, Id extends string, Client, R = never>(
+export const make = <Self, Id extends string, Client, H extends HandlersOf<Client, unknown, Refusal>>(
   service: ThriftService<Self, Id, Client>,
-  handlers: MayRefuse<HandlersOf<Client, R>>,
+  handlers: H,
   options: ThriftMuxServerOptions = {}
-): Effect.Effect<MuxServerShape, InvalidOption | ListenFailed, Exclude<R, Scope.Scope> | Scope.Scope> =>
-  Effect.gen(function*() {
-    const processor = ThriftProcessor.make(
+): Effect.Effect<MuxServerShape, InvalidOption | ListenFailed, Needs<H> | Scope.Scope> =>
+  Effect.flatMap(
+    ThriftProcessor.make(
       service.definition,
       // Typed by the service above; from here on they are called by name.
-      handlers as unknown as Readonly<Record<string, (...args: Array<unknown>) => Effect.Effect<unknown, unknown>>>,
-      { passes: refuses, limits: options.thrift }
-    )
-    return yield* serveMux(
-      (request) => Effect.map(processor.process(request.body), (body) => ({ body })),
-      options
-    )
-  }) as Effect.Effect<MuxServerShape, InvalidOption | ListenFailed, Exclude<R, Scope.Scope> | Scope.Scope>
+      handlers as unknown as Readonly<Record<string, ThriftProcessor.Handler<Needs<H> | Scope.Scope>>>,
+      { passes: isRefusal, limits: options.thrift }
+    ),
+    ({ process }) => serveMux(({ body }) => Effect.map(Effect.scoped(process(body)), (body) => ({ body })), options)
+  )
 
 /** `make` as a layer. */
-export const layer = <Self, Id extends string, Client, R = never>(
+export const layer = <Self, Id extends string, Client, H extends HandlersOf<Client, unknown, Refusal>>(
   service: ThriftService<Self, Id, Client>,
-  handlers: MayRefuse<HandlersOf<Client, R>>,
+  handlers: H,
   options: ThriftMuxServerOptions = {}
-): Layer.Layer<MuxServer, InvalidOption | ListenFailed, Exclude<R, Scope.Scope>> =>
-  Layer.effect(MuxServer, make(service, handlers, options)) as Layer.Layer<
-    MuxServer,
-    InvalidOption | ListenFailed,
-    Exclude<R, Scope.Scope>
-  >
+): Layer.Layer<MuxServer, InvalidOption | ListenFailed, Needs<H>> => Layer.effect(MuxServer, make(service, handlers, options))

@@ -40,9 +40,9 @@ class Connection {
         return this.#answer(Mux.Type.Rinit, tag, body)
       case Mux.Type.Tping:
         return this.#answer(Mux.Type.Rping, tag, body)
-      // Too late: the reply is on its way. It frees the tag all the same.
+      // Too late: the reply has been written, and frees the tag.
       case Mux.Type.OldTdiscarded:
-        return this.#header(Mux.Type.Rdiscarded, (body[0]! << 16) | (body[1]! << 8) | body[2]!, 0)
+        return
       default:
         throw new Error(`a frame of type ${type}, which no client here sends`)
     }

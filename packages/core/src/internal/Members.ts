@@ -3,14 +3,16 @@
  * joins and closed when it has left and drained; load counted by attempt; calls that wait for a first state or a first open
  * endpoint. How to choose is the balancer's own: a `Picker`.
  */
+import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { abortFailure, type AbortListener, type AbortReason } from "../Abort.ts"
-import { beginAttempt, type Call, type Outcome, settleAttempt } from "../Call.ts"
+import { type Attempt, beginAttempt, type Call, type Outcome, settleAttempt } from "../Call.ts"
 import type { Endpoint } from "../Endpoint.ts"
-import { NoEndpoints, type RpcError } from "../RpcError.ts"
+import { NoEndpoints, type RpcError, StackClosed } from "../RpcError.ts"
 import type { ServerSetState, States } from "../ServerSet.ts"
 import type { EndpointSink, MessageSink, SinkFactory } from "../Sink.ts"
 import type { StackShape } from "../Stack.ts"
@@ -78,7 +80,8 @@ export const make = <Req, Res, E>(
 > =>
   Effect.gen(function*() {
     const context = yield* Effect.context<never>()
-    const scope = yield* Scope.Scope
+    // Closed after the stream of states has ended, all members at once.
+    const scope = Scope.forkUnsafe(yield* Scope.Scope, "parallel")
     const run = Effect.runForkWith(context)
     const members = new Map<string, Member<Req, Res, E>>()
     /** Left the set with calls on them; by key, so that one that comes back is taken up again. */
@@ -88,6 +91,7 @@ export const make = <Req, Res, E>(
     let latest: ServerSetState = { _tag: "Pending" }
     let bound = false
     let opened = false
+    let closed = false
 
     const wakeAll = () => {
       for (const waiter of [...waiters]) waiter.wake()
@@ -99,21 +103,19 @@ export const make = <Req, Res, E>(
       run(Scope.close(member.scope, Exit.void))
     }
 
-    /** The status of the whole is that of its best member. */
+    /** The status of the whole is that of its best member; Idle, with what was met so far, until one was open. */
     const refresh = () => {
-      if (!opened) return
       const best = picker.pick([])
-      if (best === undefined) status.set("Closed")
-      else status.set(stateOf[best.rank]!, best.rank === 0 ? undefined : best.sink.status.fault)
+      const fault = best === undefined || best.rank === 0 ? undefined : best.sink.status.fault
+      status.set(!opened ? "Idle" : best === undefined ? "Closed" : stateOf[best.rank]!, fault)
     }
 
     const observe = (member: Member<Req, Res, E>) => {
       member.rank = rank(member.sink.status.state)
       if (!member.removed) picker.changed(member)
-      const first = !opened && member.sink.status.state === "Open"
-      if (first) opened = true
+      if (member.sink.status.state === "Open") opened = true
       refresh()
-      if (first) wakeAll()
+      if (waiters.size > 0) wakeAll()
     }
 
     const release = (member: Member<Req, Res, E>) => {
@@ -175,19 +177,31 @@ export const make = <Req, Res, E>(
     const noEndpoints = () =>
       new NoEndpoints({ stack: stack.name, cause: latest._tag === "Failed" ? latest.cause : undefined })
 
+    const stackClosed = () => new StackClosed({ stack: stack.name, reached: "no", endpoint: undefined })
+
     /** Nothing can be chosen yet: no state, or no endpoint was ever open and all that were tried are down. */
     const mustWait = () => {
+      if (closed) return false
       if (latest._tag === "Pending") return true
       if (opened) return false
       const best = picker.pick([])
       return best !== undefined && best.rank === 2
     }
 
-    const waitThen = <A, E2>(call: Call | undefined, then: () => Effect.Effect<A, E2>) =>
+    /** Waits until something can be chosen, and then goes on; at once when `ready` already. */
+    const waitThen = <A, E2>(call: Call | undefined, ready: () => boolean, then: () => Effect.Effect<A, E2>) =>
       Effect.callback<A, E2 | RpcError>((resume) => {
+        const aborted = (reason: AbortReason) => {
+          const cause = picker.pick([])?.sink.status.fault
+          resume(Effect.fail(abortFailure(reason, { waiting: "endpoint", reached: "no", cause })))
+        }
+        // Either may have come since the caller looked.
+        if (call?.abort.reason !== undefined) return aborted(call.abort.reason)
+        if (ready()) return resume(Effect.suspend(then))
         const leaveWait = () => {
           waiters.delete(waiter)
           call?.abort.off(waiter)
+          trying?.interruptUnsafe()
         }
         const waiter: Waiter = {
           wake: () => {
@@ -195,49 +209,68 @@ export const make = <Req, Res, E>(
             leaveWait()
             resume(Effect.suspend(then))
           },
-          onAbort: (reason: AbortReason) => {
-            waiters.delete(waiter)
-            const cause = picker.pick([])?.sink.status.fault
-            resume(Effect.fail(abortFailure(reason, { waiting: "endpoint", reached: "no", cause })))
+          onAbort: (reason) => {
+            leaveWait()
+            aborted(reason)
           }
         }
         waiters.add(waiter)
         call?.abort.on(waiter)
+        // A call that finds all down is a reason to try now. It may be answered in this turn.
+        const down = call === undefined ? undefined : picker.pick([])
+        let trying: Fiber.Fiber<void, RpcError> | undefined
+        if (down !== undefined) trying = run((down as Member<Req, Res, E>).sink.open)
         return Effect.sync(leaveWait)
       })
 
     const send = (request: Req, call: Call): Effect.Effect<Res, E | RpcError> =>
-      Effect.suspend((): Effect.Effect<Res, E | RpcError> => {
-        const reason = call.abort.reason
-        if (reason !== undefined) return Effect.fail(abortFailure(reason, { waiting: "endpoint", reached: "no" }))
-        if (!opened && mustWait()) return waitThen(call, () => send(request, call))
-        const member = picker.pick(call.tried) as Member<Req, Res, E> | undefined
-        if (member === undefined) return Effect.fail(noEndpoints())
-        const trying = beginAttempt(call, member.endpoint, stack.now)
-        member.load++
-        picker.loaded(member)
-        trying.onEnd(member.release)
-        return Effect.onExitPrimitive(member.sink.send(request, trying), (exit) => {
-          settleAttempt(trying, exit)
-          return undefined
-        })
+      Effect.suspend(() => {
+        let trying: Attempt | undefined
+        // The attempt begins inside of what ends it: between any two steps of a fiber it may be interrupted.
+        return Effect.onExitPrimitive(
+          Effect.suspend((): Effect.Effect<Res, E | RpcError> => {
+            const reason = call.abort.reason
+            if (reason !== undefined) return Effect.fail(abortFailure(reason, { waiting: "endpoint", reached: "no" }))
+            if (closed) return Effect.fail(stackClosed())
+            if (!opened && mustWait()) return waitThen(call, () => !mustWait(), () => send(request, call))
+            const member = picker.pick(call.tried) as Member<Req, Res, E> | undefined
+            if (member === undefined) return Effect.fail(noEndpoints())
+            const attempt = trying = beginAttempt(call, member.endpoint, stack.now)
+            member.load++
+            picker.loaded(member)
+            attempt.onEnd(member.release)
+            return member.sink.send(request, attempt)
+          }),
+          (exit) => {
+            if (trying !== undefined) settleAttempt(trying, exit)
+            return undefined
+          }
+        )
       })
 
-    /** Opens endpoints one after another until one is open; when none can be, waits for one that heals. */
+    /** Opens endpoints one after another until one is open; when none ever was, waits for one that heals. */
     const open: Effect.Effect<void, RpcError> = Effect.suspend((): Effect.Effect<void, RpcError> => {
-      if (latest._tag === "Pending") return waitThen(undefined, () => open)
+      if (closed) return Effect.fail(stackClosed())
+      if (latest._tag === "Pending") return waitThen(undefined, () => !mustWait(), () => open)
       if (members.size === 0) return Effect.fail(noEndpoints())
       const untried = [...members.values()].toSorted((a, b) => a.rank - b.rank)
-      const next = (): Effect.Effect<void, RpcError> => {
+      if (untried.some((member) => member.sink.status.state === "Open")) return Effect.void
+      const next = (cause?: Cause.Cause<RpcError>): Effect.Effect<void, RpcError> => {
         const member = untried.shift()
-        if (member === undefined) return opened ? Effect.void : waitThen(undefined, () => Effect.void)
-        return member.sink.status.state === "Open" ? Effect.void : Effect.catchCause(member.sink.open, next1)
+        if (member !== undefined) return Effect.catchCause(member.sink.open, next)
+        if (opened && cause !== undefined) return Effect.failCause(cause)
+        return waitThen(undefined, () => opened || closed || members.size === 0, () => open)
       }
-      const next1 = (_cause: unknown) => next()
       return next()
     })
 
-    yield* Effect.addFinalizer(() => Effect.sync(() => status.set("Closed")))
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        closed = true
+        status.set("Closed")
+        wakeAll()
+      })
+    )
     yield* Effect.forkScoped(Stream.runForEach(states, apply), { startImmediately: true })
     return { sink: { send, status, open }, members: () => members.values() }
   })

@@ -25,6 +25,8 @@ export interface Script<Req, Res, E> {
   answer: (request: Req, attempt: Attempt) => Effect.Effect<Res, E>
   /** Runs before a connection is there. Default: at once. */
   connecting: (endpoint: Endpoint) => Effect.Effect<void, RpcError>
+  /** The status that new connections begin with. Default: Open. */
+  born: { readonly state: SinkState; readonly fault?: RpcError | undefined } | undefined
   /** Refuses new connections to an endpoint. */
   readonly refuse: (key: string) => void
   /** Accepts connections again. */
@@ -58,6 +60,7 @@ export const make = <Req, Res, E>(
   const script: Script<Req, Res, E> = {
     answer,
     connecting: () => Effect.void,
+    born: undefined,
     refuse: (key) => void refused.add(key),
     accept: (key) => void refused.delete(key),
     breakAll: (key, options) => {
@@ -83,7 +86,7 @@ export const make = <Req, Res, E>(
         }
         const connection: ScriptedConnection = {
           endpoint,
-          status: new StatusCell("Open"),
+          status: new StatusCell(script.born?.state ?? "Open", script.born?.fault),
           outstanding: 0,
           released: false
         }
@@ -113,16 +116,19 @@ const exchange = <Req, Res, E>(
 ): Effect.Effect<Res, E | RpcError> =>
   Effect.suspend(() => {
     connection.outstanding++
+    const { status } = connection
+    const closed = () =>
+      Effect.fail(
+        status.fault ?? new ConnectionClosed({ endpoint: connection.endpoint, reached: "maybe", cause: "closed" })
+      )
     const broken = Effect.callback<never, RpcError>((resume) => {
-      const end = () => {
-        if (connection.status.state !== "Closed") return
-        resume(Effect.fail(
-          connection.status.fault ??
-            new ConnectionClosed({ endpoint: connection.endpoint, reached: "maybe", cause: "closed" })
-        ))
-      }
-      end()
-      return Effect.sync(connection.status.subscribe(end))
+      if (status.state === "Closed") return resume(closed())
+      const off = status.subscribe(() => {
+        if (status.state !== "Closed") return
+        off()
+        resume(closed())
+      })
+      return Effect.sync(off)
     })
     return Effect.onExitPrimitive(
       Effect.raceFirst(Effect.raceFirst(script.answer(request, attempt), broken), aborted(attempt)),

@@ -8,11 +8,13 @@ export class ServerFailed extends Data.TaggedError("ServerFailed")<{ readonly me
 
 /** One server of the fleet. */
 export interface FleetServer {
-  /** The same for its whole life, restarts included. */
-  readonly port: number
-  /** SIGKILL: no goodbye. */
+  /** What the demo calls it: `server 1`. */
+  readonly name: string
+  /** `127.0.0.1:port`, the same for its whole life, restarts included. */
+  readonly address: string
+  /** SIGKILL: no goodbye. Completes when the process is gone. */
   readonly kill: Effect.Effect<void>
-  /** Starts it again on the same port. */
+  /** Starts it again on the same port. Completes when it listens. */
   readonly restart: Effect.Effect<void, ServerFailed>
   /** Makes every call take so much longer. */
   readonly slow: (millis: number) => Effect.Effect<void>
@@ -20,43 +22,45 @@ export interface FleetServer {
 
 const program = fileURLToPath(new URL("./server.ts", import.meta.url))
 
-/** Starts a process and waits for the port it listens on. */
-const spawn = (port: number): Effect.Effect<{ readonly child: ChildProcess; readonly port: number }, ServerFailed> =>
-  Effect.callback((resume) => {
-    const child = fork(program, [String(port)], {
-      execArgv: ["--conditions=source"],
-      stdio: ["ignore", "inherit", "inherit", "ipc"]
-    })
-    const failed = (message: string) => {
-      child.kill("SIGKILL")
-      resume(Effect.fail(new ServerFailed({ message })))
-    }
-    child.once("error", (error) => failed(`a server could not be started: ${error.message}`))
-    child.once("exit", (code, signal) => failed(`a server ended with ${signal ?? code} before it was up`))
-    child.once("message", (message: { readonly port: number }) => {
-      child.removeAllListeners("exit")
-      resume(Effect.succeed({ child, port: message.port }))
-    })
-    return Effect.sync(() => child.kill("SIGKILL"))
-  })
-
 const kill = (child: ChildProcess): Effect.Effect<void> =>
   Effect.callback((resume) => {
-    if (child.exitCode !== null || child.signalCode !== null) return resume(Effect.void)
+    if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return resume(Effect.void)
     child.once("exit", () => resume(Effect.void))
     child.kill("SIGKILL")
   })
 
-/** A server that is killed when the scope closes, if not before. */
-export const server: Effect.Effect<FleetServer, ServerFailed, Scope.Scope> = Effect.gen(function*() {
-  const first = yield* Effect.acquireRelease(spawn(0), ({ child }) => Effect.suspend(() => kill(current ?? child)))
-  let current: ChildProcess | undefined = first.child
-  return {
-    port: first.port,
-    kill: Effect.suspend(() => kill(current!)),
-    restart: Effect.map(spawn(first.port), ({ child }) => {
-      current = child
-    }),
-    slow: (millis) => Effect.sync(() => void current!.send({ slow: millis }))
-  }
-})
+/** Starts server number `number`. It is killed when the scope closes, if not before. */
+export const start = (number: number): Effect.Effect<FleetServer, ServerFailed, Scope.Scope> =>
+  Effect.gen(function*() {
+    const name = `server ${number}`
+    let child: ChildProcess | undefined
+    yield* Effect.addFinalizer(() => Effect.suspend(() => child === undefined ? Effect.void : kill(child)))
+
+    /** A new process; gives the port that it listens on. */
+    const launch = (port: number) =>
+      Effect.callback<number, ServerFailed>((resume) => {
+        const launched = child = fork(program, [String(port)], {
+          execArgv: ["--conditions=source"],
+          stdio: ["ignore", "inherit", "inherit", "ipc"]
+        })
+        const failed = (why: string) =>
+          resume(Effect.fail(new ServerFailed({ message: `${name} did not start: ${why}` })))
+        const onExit = (code: number | null, signal: string | null) =>
+          failed(`it ended with ${signal ?? `code ${code}`}`)
+        launched.once("error", (error) => failed(error.message))
+        launched.once("exit", onExit)
+        launched.once("message", (message: { readonly port: number }) => {
+          launched.off("exit", onExit)
+          resume(Effect.succeed(message.port))
+        })
+      })
+
+    const port = yield* launch(0)
+    return {
+      name,
+      address: `127.0.0.1:${port}`,
+      kill: Effect.suspend(() => kill(child!)),
+      restart: Effect.asVoid(launch(port)),
+      slow: (millis) => Effect.sync(() => void child!.send({ slow: millis }))
+    }
+  })

@@ -1,4 +1,5 @@
 /** Shows the demo: a table that redraws itself on a terminal, plain lines elsewhere. */
+import { styleText } from "node:util"
 
 /** One endpoint on the screen. */
 export interface Row {
@@ -6,13 +7,18 @@ export interface Row {
   readonly state: string
   readonly outstanding: number
   readonly calls: number
+  readonly callsPerSecond: number
+  /** Milliseconds; `undefined`: no reply in the period. */
   readonly p50: number | undefined
   readonly p99: number | undefined
 }
 
 /** What is shown at one moment. */
 export interface Frame {
+  /** Since the first call. */
   readonly seconds: number
+  /** What `callsPerSecond`, `p50` and `p99` are of. */
+  readonly period: string
   readonly calls: number
   readonly ok: number
   readonly failed: Readonly<Record<string, number>>
@@ -21,78 +27,123 @@ export interface Frame {
 
 /** Where the demo speaks. */
 export interface Screen {
-  /** Something happened, once. */
-  readonly event: (text: string) => void
+  /** Something happened, so many seconds after the first call. */
+  readonly event: (seconds: number, text: string) => void
+  /** How things stand. */
   readonly show: (frame: Frame) => void
-  /** Ends the live display; what is printed next goes below it. */
-  readonly end: () => void
+  /** How things stood at the end, with what is to be said of it. What is printed next goes below. */
+  readonly end: (frame: Frame, summary: ReadonlyArray<string>) => void
+  /** Gives the terminal back. */
+  readonly close: () => void
 }
 
-const millis = (value: number | undefined): string => value === undefined ? "-" : value.toFixed(1)
+const whole = (value: number): string => Math.round(value).toLocaleString("en")
 
-const failures = (failed: Readonly<Record<string, number>>): string => {
+const millis = (value: number | undefined): string => value === undefined ? "-" : value.toFixed(value < 100 ? 1 : 0)
+
+const time = (seconds: number): string => `${seconds.toFixed(1).padStart(5)} s`
+
+/** `13 failed (12 ConnectionClosed, 1 Timeout)`. */
+export const failuresText = (failed: Readonly<Record<string, number>>): string => {
   const entries = Object.entries(failed)
-  return entries.length === 0 ? "0" : entries.map(([tag, count]) => `${count} ${tag}`).join(", ")
+  const sum = entries.reduce((sum, [, count]) => sum + count, 0)
+  return sum === 0
+    ? "0 failed"
+    : `${whole(sum)} failed (${entries.map(([tag, count]) => `${whole(count)} ${tag}`).join(", ")})`
 }
 
-/** The counts of a frame in one line. */
-export const line = (frame: Frame): string =>
-  `${frame.seconds.toFixed(0).padStart(3)} s  ${frame.calls} calls, ${frame.ok} ok, failed: ${failures(frame.failed)}`
+const counts = (frame: Frame): string =>
+  `${whole(frame.calls)} calls, ${whole(frame.ok)} ok, ${failuresText(frame.failed)}`
 
-/** The table of a frame, a line each. */
-export const table = (frame: Frame): ReadonlyArray<string> => {
-  const header = ["endpoint", "state", "outstanding", "calls", "p50 ms", "p99 ms"]
-  const rows = frame.rows.map((row) => [
+const columns = ["", "endpoint", "state", "outstanding", "calls", "calls/s", "p50 ms", "p99 ms"]
+const stateColumn = 2
+
+const stateColour = (state: string) => state === "Open" ? "green" : state === "Closed" ? "red" : "yellow"
+
+type Paint = (style: Parameters<typeof styleText>[0], text: string) => string
+
+/** The table of a frame, a line each, at most `most` endpoints of it. */
+const table = (frame: Frame, paint: Paint, most = Infinity): ReadonlyArray<string> => {
+  const rows = frame.rows.map((row, index) => [
+    String(index + 1),
     row.endpoint,
     row.state,
-    String(row.outstanding),
-    String(row.calls),
+    whole(row.outstanding),
+    whole(row.calls),
+    whole(row.callsPerSecond),
     millis(row.p50),
     millis(row.p99)
   ])
-  const widths = header.map((name, column) => Math.max(name.length, ...rows.map((row) => row[column]!.length)))
-  const format = (cells: ReadonlyArray<string>) =>
-    cells.map((cell, column) => column < 2 ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!)).join("  ")
-  return [format(header), ...rows.map(format)]
+  // Wide enough for what will come: columns that jump cannot be read.
+  const least = [1, 8, 6, 11, 9, 8, 7, 7]
+  const widths = columns.map((name, column) =>
+    Math.max(name.length, least[column]!, ...rows.map((row) => row[column]!.length))
+  )
+  const pad = (cells: ReadonlyArray<string>) =>
+    cells.map((cell, column) =>
+      column === 1 || column === stateColumn ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!)
+    )
+  const lines = rows.slice(0, most).map((row) => {
+    const cells = pad(row)
+    cells[stateColumn] = paint(stateColour(row[stateColumn]!), cells[stateColumn]!)
+    return cells.join("  ")
+  })
+  const hidden = rows.length - lines.length
+  return [
+    paint("bold", pad(columns).join("  ")),
+    ...lines,
+    ...(hidden > 0 ? [`   and ${hidden} more`] : [])
+  ]
 }
 
-/** Redraws in place. */
-const live = (out: NodeJS.WriteStream): Screen => {
+/** Redraws in place, as far as the terminal is high; a line that is too long is cut off by the terminal. */
+const live = (out: NodeJS.WriteStream, title: string): Screen => {
+  const paint: Paint = (style, text) => styleText(style, text, { stream: out })
   const events: Array<string> = []
   let drawn = 0
-  const erase = () => {
-    if (drawn > 0) out.write(`\x1b[${drawn}A\x1b[J`)
-    drawn = 0
+  const draw = (lines: ReadonlyArray<string>) => {
+    const up = drawn > 0 ? `\x1b[${drawn}A` : ""
+    out.write(`\x1b[?25l\x1b[?7l${up}${lines.map((line) => `\x1b[2K${line}\n`).join("")}\x1b[J\x1b[?7h`)
+    drawn = lines.length
   }
+  const lines = (frame: Frame, shownEvents: number) => [
+    paint("bold", title),
+    "",
+    ...table(frame, paint, Math.max(3, (out.rows ?? 24) - shownEvents - 9)),
+    paint("dim", `   calls/s, p50 and p99 of ${frame.period}`),
+    "",
+    `${paint("bold", time(frame.seconds))}  ${counts(frame)}`,
+    "",
+    ...events.slice(-shownEvents)
+  ]
+  draw([paint("bold", title), "", "   starting"])
   return {
-    event: (text) => void events.push(text),
-    show: (frame) => {
-      const lines = [line(frame), "", ...table(frame), "", ...events.slice(-6)]
-      const width = out.columns ?? 120
-      erase()
-      out.write(lines.map((text) => `${text.slice(0, width - 1)}\n`).join(""))
-      drawn = lines.length
-    },
-    end: () => {
+    event: (seconds, text) => void events.push(`${paint("dim", time(seconds))}  ${text}`),
+    show: (frame) => draw(lines(frame, 6)),
+    end: (frame, summary) => {
+      // The table stays as the last frame left it, with the figures of the whole run.
+      draw([...lines(frame, events.length), "", ...summary])
       drawn = 0
-    }
+    },
+    close: () => void out.write("\x1b[?25h")
   }
 }
 
 /** A line for each event, and one a second. */
-const plain = (out: NodeJS.WriteStream): Screen => {
-  let lastSecond = -1
+const plain = (out: NodeJS.WritableStream, title: string): Screen => {
+  const write = (lines: ReadonlyArray<string>) => void out.write(lines.map((line) => `${line}\n`).join(""))
+  let last = 0
+  write([title])
   return {
-    event: (text) => void out.write(`${text}\n`),
+    event: (seconds, text) => write([`${time(seconds)}  ${text}`]),
     show: (frame) => {
-      const second = Math.floor(frame.seconds)
-      if (second === lastSecond) return
-      lastSecond = second
-      out.write(`${line(frame)}\n`)
+      if (Math.floor(frame.seconds) > last) write([`${time(frame.seconds)}  ${counts(frame)}`])
+      last = Math.floor(frame.seconds)
     },
-    end: () => {}
+    end: (frame, summary) => write(["", ...table(frame, (_, text) => text), "", ...summary]),
+    close: () => {}
   }
 }
 
 /** The screen that fits an output. */
-export const on = (out: NodeJS.WriteStream): Screen => out.isTTY ? live(out) : plain(out)
+export const on = (out: NodeJS.WriteStream, title: string): Screen => out.isTTY ? live(out, title) : plain(out, title)

@@ -3,17 +3,18 @@ import { ThriftMuxServer } from "@scales-rpc/thriftmux"
 import { Effect } from "effect"
 import { Echo, echoHandlers } from "../echo.ts"
 
+// The demo that started this one has gone: nobody is left to stop it.
+process.on("disconnect", () => process.exit(0))
+
 let extraMillis = 0
+process.on("message", (message: { readonly slow: number }) => {
+  extraMillis = message.slow
+})
 
 const program = Effect.gen(function*() {
   const server = yield* ThriftMuxServer.make(Echo, echoHandlers(() => extraMillis), {
     port: Number(process.argv[2] ?? 0)
   })
-  process.on("message", (message: { readonly slow: number }) => {
-    extraMillis = message.slow
-  })
-  // The demo that started this one has gone: nobody is left to stop it.
-  process.on("disconnect", () => process.exit(0))
   process.send?.({ port: server.address.port })
   return yield* Effect.never
 })

@@ -22,6 +22,7 @@ import java.util.Map;
 import java.util.TreeMap;
 import java.util.TreeSet;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.function.IntFunction;
 import java.util.function.Supplier;
 import scala.Tuple2;
 import scala.collection.immutable.Seq;
@@ -50,6 +51,11 @@ final class ClientCommands<Q, A> implements Console.Commands {
     Q request();
 
     Object result(A reply) throws Exception;
+
+    /** Whether a result is the one that this call asks for, as far as its method says. */
+    default boolean right(Object result) {
+      return true;
+    }
   }
 
   private final Peer<Q, A> peer;
@@ -80,7 +86,7 @@ final class ClientCommands<Q, A> implements Console.Commands {
       }
       case "load": {
         Words options = words.over(defaults);
-        return load(service(options), peer.call(options), options);
+        return load(service(options), options);
       }
       case "status": {
         List<Map<String, Object>> all = new ArrayList<>();
@@ -150,11 +156,14 @@ final class ClientCommands<Q, A> implements Console.Commands {
     });
   }
 
-  private Future<Map<String, Object>> load(Service<Q, A> service, Call<Q, A> call, Words options) {
+  private Future<Map<String, Object>> load(Service<Q, A> service, Words options) {
     int requests = Integer.parseInt(options.option("requests", "1000"));
     int concurrency = Math.min(requests, Integer.parseInt(options.option("concurrency", "1")));
     Load load = new Load(requests);
-    load.next = () -> send(service, call, options);
+    load.next = (index) -> {
+      Call<Q, A> call = peer.call(options.numbered(index));
+      return send(service, call, options).map((result) -> call.right(result));
+    };
     for (int i = 0; i < concurrency; i++) load.run();
     return load.done;
   }
@@ -162,11 +171,12 @@ final class ClientCommands<Q, A> implements Console.Commands {
   /** Sends the next call when one is answered, until there are no more to send. */
   private final class Load {
     final Promise<Map<String, Object>> done = new Promise<>();
-    Supplier<Future<Object>> next;
+    IntFunction<Future<Boolean>> next;
     private final long start = System.nanoTime();
     private final long[] nanos;
     private final AtomicInteger sent = new AtomicInteger();
     private final AtomicInteger answered = new AtomicInteger();
+    private final AtomicInteger wrong = new AtomicInteger();
     private final Map<String, Integer> errors = new TreeMap<>();
 
     Load(int requests) {
@@ -177,9 +187,10 @@ final class ClientCommands<Q, A> implements Console.Commands {
       int index = sent.getAndIncrement();
       if (index >= nanos.length) return;
       long began = System.nanoTime();
-      next.get().respond((result) -> {
+      next.apply(index).respond((result) -> {
         nanos[index] = System.nanoTime() - began;
-        if (result instanceof Throw<Object> failed) {
+        if (result instanceof Return<Boolean> done && !done.r()) wrong.incrementAndGet();
+        if (result instanceof Throw<Boolean> failed) {
           synchronized (errors) {
             errors.merge(kind(failed.e()), 1, Integer::sum);
           }
@@ -195,7 +206,7 @@ final class ClientCommands<Q, A> implements Console.Commands {
       Arrays.sort(nanos);
       int failed = errors.values().stream().mapToInt(Integer::intValue).sum();
       done.setValue(Json.object("requests", nanos.length, "succeeded", nanos.length - failed, "failed", failed,
-        "errors", errors, "millis", Math.round(seconds * 1000), "perSecond", Math.round(nanos.length / seconds),
+        "wrong", wrong.get(), "errors", errors, "millis", Math.round(seconds * 1000), "perSecond", Math.round(nanos.length / seconds),
         "p50Micros", at(0.5), "p99Micros", at(0.99)));
     }
 

@@ -59,6 +59,15 @@ final class Words {
     return both;
   }
 
+  /** With `{}` in a plain word replaced by a number. */
+  Words numbered(int number) {
+    if (plain.stream().noneMatch((word) -> word.contains("{}"))) return this;
+    Words numbered = new Words(List.of());
+    for (String word : plain) numbered.plain.add(word.replace("{}", String.valueOf(number)));
+    numbered.options.putAll(options);
+    return numbered;
+  }
+
   /** Splits at spaces. A word in double quotes may hold spaces and JSON's escapes. */
   static List<String> split(String line) {
     List<String> words = new ArrayList<>();

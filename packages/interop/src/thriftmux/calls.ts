@@ -7,7 +7,8 @@ import * as Layer from "effect/Layer"
 import assert from "node:assert/strict"
 import { Message } from "../../../examples/gen/echo_types.js"
 import { Full, holds, theme } from "../Suite.ts"
-import { build, checkedCall, connect, Echo, int64, type Peers, plain, shared, uriOf } from "./peers.ts"
+import { build, checkedCall, connect, Echo, int64, plain, uriOf } from "./echo.ts"
+import { type Peers, shared } from "./peers.ts"
 
 const texts = ["", "hello", "ünï€😀\u0000", "x".repeat(70_000)]
 const numbers = [0n, 1n, -1n, 2n ** 53n + 1n, -(2n ** 53n) - 1n, 2n ** 63n - 1n, -(2n ** 63n)]
@@ -25,7 +26,10 @@ const roundTrips = (send: (message: Message) => Effect.Effect<Message, unknown>)
     }
   })
 
-const mapLists = <A, B>(lists: Readonly<Record<string, ReadonlyArray<A>>>, f: (value: A) => B): Record<string, Array<B>> =>
+const mapLists = <A, B>(
+  lists: Readonly<Record<string, ReadonlyArray<A>>>,
+  f: (value: A) => B
+): Record<string, Array<B>> =>
   Object.fromEntries(Object.entries(lists).map(([key, list]) => [key, list.map((value) => f(value))]))
 
 const toEcho = Effect.gen(function*() {

@@ -7,7 +7,8 @@ import assert from "node:assert/strict"
 import { Message, Overdrawn, Refused } from "../../../examples/gen/echo_types.js"
 import * as Finagle from "../Finagle.ts"
 import { holds, theme } from "../Suite.ts"
-import { connect, type EchoClient, failure, int64, type Peers, plain, seen, shared, uriOf } from "./peers.ts"
+import { connect, type EchoClient, failure, int64, plain, seen, uriOf } from "./echo.ts"
+import { type Peers, shared } from "./peers.ts"
 
 /** A client of the shared server, and the number that the server gave its session. */
 const toEcho = Effect.gen(function*() {
@@ -140,8 +141,10 @@ export const failures = theme<Peers>("failures", [
       assert.equal(state("requeue").requeues, 1)
       const { sessions } = state("transport")
       assert.equal(sessions.length, 2)
-      const dispatches = yield* Effect.forEach([one, two], (server) =>
-        Effect.map(server.stats, ({ sessions }) => sessions.at(-1)!.in["Tdispatch"]))
+      const dispatches = yield* Effect.forEach(
+        [one, two],
+        (server) => Effect.map(server.stats, ({ sessions }) => sessions.at(-1)!.in["Tdispatch"])
+      )
       assert.deepEqual(dispatches, [1, 2])
     })
   ),

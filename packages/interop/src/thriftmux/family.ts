@@ -9,8 +9,9 @@ import { fragments } from "./fragments.ts"
 import { lifecycle } from "./lifecycle.ts"
 import { mux } from "./mux.ts"
 import { Peers } from "./peers.ts"
+import { muxServer, server } from "./server.ts"
 
-const cases = [...calls, ...failures, ...contexts, ...lifecycle, ...fragments, ...mux]
+const cases = [...calls, ...failures, ...contexts, ...lifecycle, ...fragments, ...mux, ...server, ...muxServer]
 
 /** Runs the cases that `select` picks. Without Java or Maven that is a failure in CI; elsewhere they are skipped. */
 export const run = (select: (name: string) => boolean, deadline: number): Effect.Effect<Suite.Tally> => {

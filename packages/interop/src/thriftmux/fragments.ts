@@ -3,7 +3,8 @@ import * as Effect from "effect/Effect"
 import assert from "node:assert/strict"
 import * as Finagle from "../Finagle.ts"
 import { holds, theme } from "../Suite.ts"
-import { checkedCall, connect, type EchoClient, type Peers, seen, shared, uriOf } from "./peers.ts"
+import { checkedCall, connect, type EchoClient, seen, uriOf } from "./echo.ts"
+import { type Peers, shared } from "./peers.ts"
 
 /** So many bytes, each unlike its neighbours and unlike the one 256 further on. */
 const bytes = (length: number): Buffer => {

@@ -5,7 +5,8 @@ import * as Fiber from "effect/Fiber"
 import assert from "node:assert/strict"
 import type * as Finagle from "../Finagle.ts"
 import { holds, theme } from "../Suite.ts"
-import { checkedCall, connect, type EchoClient, failure, type Peers, seen, shared, uriOf } from "./peers.ts"
+import { checkedCall, connect, type EchoClient, failure, seen, uriOf } from "./echo.ts"
+import { type Peers, shared } from "./peers.ts"
 
 /** 64 callers that call again and again; `more(n)` waits until n more calls were answered, and fails with the first that was not. */
 const loaded = (echo: EchoClient) =>

@@ -20,7 +20,8 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import assert from "node:assert/strict"
 import { holds, theme } from "../Suite.ts"
-import { build, failure, type Peers, shared, uriOf } from "./peers.ts"
+import { build, failure, uriOf } from "./echo.ts"
+import { type Peers, shared } from "./peers.ts"
 
 /** Sends bodies. */
 class Body extends Context.Service<Body, {

@@ -3,7 +3,7 @@
  * accepts or as a client that connects.
  */
 import * as Effect from "effect/Effect"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
 import * as Net from "node:net"
 import { decode } from "../Decode.ts"
 import { encode } from "../Encode.ts"

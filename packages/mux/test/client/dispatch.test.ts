@@ -15,8 +15,8 @@ const answered = async (frame: string | Message.Message) => {
   return sent
 }
 
-const pick = <K extends string>(error: RpcError, ...keys: ReadonlyArray<K>) =>
-  Object.fromEntries(["_tag" as const, ...keys].map((key) => [key, (error as unknown as Record<string, unknown>)[key]]))
+const pick = (error: RpcError, ...keys: ReadonlyArray<string>): object =>
+  Object.fromEntries(["_tag", ...keys].map((key) => [key, (error as unknown as Record<string, unknown>)[key]]))
 
 const tagsOf = (messages: ReadonlyArray<Message.Message>) => messages.map(({ tag }) => tag)
 
@@ -72,7 +72,7 @@ describe("a call", () => {
     const calls = Array.from({ length: 50 }, (_, i) => driven.send(`call ${i}`))
     const requests = await driven.take()
     for (const request of requests.toReversed()) {
-      driven.deliver(ok(request.tag, `reply to ${Buffer.from((request as Message.Tdispatch).body)}`))
+      driven.deliver(ok(request.tag, `reply to ${Buffer.from((request as Message.Tdispatch).body).toString()}`))
     }
     for (const [i, call] of calls.entries()) assert.strictEqual(call.text, `reply to call ${i}`)
     await driven.finish()

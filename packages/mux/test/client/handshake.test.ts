@@ -236,7 +236,6 @@ describe("a handshake that fails", () => {
       Buffer.alloc(4),
       Buffer.from("ffffffff", "hex"),
       Buffer.alloc(3, 1),
-      Buffer.alloc(5, 1),
       Buffer.alloc(0)
     ]
     for (const value of bad) {

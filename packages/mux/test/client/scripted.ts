@@ -242,7 +242,9 @@ export class Driven {
   /** What has been written since it was last asked, after this turn has ended: one text a write. */
   async hex(): Promise<Array<string>> {
     await turn()
-    return this.wire.chunks.splice(0).map(toHex)
+    const texts = this.wire.chunks.map(toHex)
+    this.read()
+    return texts
   }
 
   /** The messages written since it was last asked. */

@@ -43,13 +43,21 @@ final class BodyClient implements ClientCommands.Peer<Request, Response> {
 
       @Override
       public Object result(Response reply) {
-        Buf back = reply.body();
-        if (back.length() > SHOWN) return Json.object("length", back.length());
-        return hex
-          ? Json.object("length", back.length(), "hex", Buf.slowHexString(back))
-          : Json.object("length", back.length(), "text", Bufs.asUtf8String(back));
+        return shown(reply.body(), hex);
+      }
+
+      @Override
+      public boolean right(Object result) {
+        return result.equals(shown(Bufs.ownedBuf(body), hex));
       }
     };
+  }
+
+  private static Object shown(Buf body, boolean hex) {
+    if (body.length() > SHOWN) return Json.object("length", body.length());
+    return hex
+      ? Json.object("length", body.length(), "hex", Buf.slowHexString(body))
+      : Json.object("length", body.length(), "text", Bufs.asUtf8String(body));
   }
 
   /** Mux's own client has no client id, so it is set around the call. */

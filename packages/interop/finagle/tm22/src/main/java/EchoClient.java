@@ -12,6 +12,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.function.Predicate;
 import java.util.function.Supplier;
 import org.apache.thrift.TApplicationException;
 import org.apache.thrift.TException;
@@ -47,7 +48,8 @@ final class EchoClient implements ClientCommands.Peer<ThriftClientRequest, byte[
       case "passMessage", "echo" -> {
         long number = Long.parseLong(words.at(2, "0"));
         Codec.Message message = new Codec.Message(words.at(1), number, items(words.at(3, "")));
-        yield call(method, (out) -> Codec.writeMessage(out, 1, message), EchoClient::result);
+        Object expected = EchoClient.result(message);
+        yield call(method, (out) -> Codec.writeMessage(out, 1, message), (in) -> result(Codec.readMessage(in)), expected::equals);
       }
       case "fail" -> {
         long missing = Long.parseLong(words.at(2, "0"));
@@ -67,7 +69,7 @@ final class EchoClient implements ClientCommands.Peer<ThriftClientRequest, byte[
         yield call(method, (out) -> Codec.bytes(out, 1, blob), (in) -> {
           byte[] back = Codec.readBytes(in);
           return Json.object("length", back.length, "equal", Arrays.equals(blob, back));
-        });
+        }, Json.object("length", blob.length, "equal", true)::equals);
       }
       case "index" -> call(method, EchoClient::index, (in) -> {
         Map<String, List<String>> texts = new TreeMap<>();
@@ -98,7 +100,17 @@ final class EchoClient implements ClientCommands.Peer<ThriftClientRequest, byte[
 
   private static ClientCommands.Call<ThriftClientRequest, byte[]> call(String method, Codec.Writer arguments,
     Reader success) {
+    return call(method, arguments, success, (result) -> true);
+  }
+
+  private static ClientCommands.Call<ThriftClientRequest, byte[]> call(String method, Codec.Writer arguments,
+    Reader success, Predicate<Object> right) {
     return new ClientCommands.Call<>() {
+      @Override
+      public boolean right(Object result) {
+        return right.test(result);
+      }
+
       @Override
       public ThriftClientRequest request() {
         return EchoClient.request(method, TMessageType.CALL, arguments);
@@ -151,8 +163,7 @@ final class EchoClient implements ClientCommands.Peer<ThriftClientRequest, byte[
     }
   }
 
-  private static Object result(TProtocol in) throws TException {
-    Codec.Message message = Codec.readMessage(in);
+  private static Object result(Codec.Message message) {
     return Json.object("text", message.text(), "number", String.valueOf(message.number()), "items", message.items());
   }
 

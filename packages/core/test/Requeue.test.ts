@@ -1,0 +1,267 @@
+import { assert, describe, it } from "@effect/vitest"
+import {
+  type Call,
+  ConnectFailed,
+  ConnectionClosed,
+  describe as describeStack,
+  Endpoint,
+  FastFailure,
+  Nacked,
+  Requeue,
+  type RpcError,
+  ServerFailed,
+  Stack,
+  type StackOptions,
+  StatusCell,
+  Timeout
+} from "@scales-rpc/core"
+import { ScriptedConnector, TestServerSet } from "@scales-rpc/core/testing"
+import { Cause, Effect, Exit, Fiber, Layer } from "effect"
+import { endpoints, makeCall, stack, start, stop, Text, TextClient } from "./support.ts"
+
+const endpoint = Endpoint.tcp("h", 1)
+const nacked = new Nacked({ endpoint, why: "overload", retryable: true })
+const refused = new ConnectFailed({ endpoint, phase: "connect", cause: "refused" })
+
+/** A requeue stage over a sink that answers as the test says, with a budget of its own. */
+const requeue = (answer: (nth: number, call: Call) => Effect.Effect<string, RpcError>, options?: StackOptions) =>
+  Effect.gen(function*() {
+    const status = new StatusCell("Open")
+    let sent = 0
+    const inner = Layer.succeed(Text.Balanced, {
+      status,
+      open: Effect.void,
+      send: (_request, call) => Effect.suspend(() => answer(sent++, call))
+    })
+    const context = yield* Layer.build(Layer.fresh(
+      Requeue.layer(Text).pipe(Layer.provide(inner), Layer.provideMerge(Stack.layer("text", options)))
+    ))
+    return yield* Effect.provideContext(
+      Effect.gen(function*() {
+        const sink = yield* Text.Balanced
+        const { budget, nodes } = yield* Stack
+        const counts = () => nodes().find(({ role }) => role === "requeue")!.snapshot()
+        const send = (call: Call = makeCall()) => sink.send("hi", call)
+        return { budget, counts, send, sent: () => sent, sink, status }
+      }),
+      context
+    )
+  })
+
+describe("a call that a server refused", () => {
+  it.effect("is sent again, and its caller sees only the answer", () =>
+    Effect.gen(function*() {
+      const { budget, counts, send, sent } = yield* requeue((nth) =>
+        nth < 3 ? Effect.fail(nacked) : Effect.succeed("hello")
+      )
+      assert.strictEqual(yield* send(), "hello")
+      assert.strictEqual(sent(), 4)
+      assert.strictEqual(budget.balance, 97)
+      assert.deepStrictEqual(counts(), { requeues: 3, budgetExhausted: 0, limitReached: 0, budget: 97 })
+    }))
+
+  it.effect("is sent at most 20 times more at the start: a fifth of what is in the budget when it was first refused", () =>
+    Effect.gen(function*() {
+      const { budget, counts, send, sent } = yield* requeue(() => Effect.fail(nacked))
+      assert.strictEqual(yield* Effect.flip(send()), nacked)
+      assert.strictEqual(sent(), 21)
+      assert.strictEqual(budget.balance, 80)
+      assert.deepStrictEqual(counts(), { requeues: 20, budgetExhausted: 0, limitReached: 1, budget: 80 })
+      assert.strictEqual(yield* Effect.flip(send()), nacked)
+      assert.strictEqual(sent(), 21 + 17)
+    }))
+
+  it.effect("is sent again once while one retry is left, then not at all", () =>
+    Effect.gen(function*() {
+      const { budget, counts, send, sent } = yield* requeue(() => Effect.fail(nacked), {
+        budget: { ttlMillis: 1_000, minRetriesPerSecond: 1 }
+      })
+      assert.strictEqual(budget.balance, 1)
+      yield* Effect.flip(send())
+      assert.strictEqual(sent(), 2)
+      yield* Effect.flip(send())
+      assert.strictEqual(sent(), 3)
+      assert.strictEqual(budget.balance, 0)
+      assert.deepStrictEqual(counts(), { requeues: 1, budgetExhausted: 0, limitReached: 2, budget: 0 })
+    }))
+
+  it.effect("finds the budget empty when others have used it meanwhile", () =>
+    Effect.gen(function*() {
+      const made = yield* requeue(() =>
+        Effect.suspend(() => {
+          while (made.budget.withdraw());
+          return Effect.fail(nacked)
+        }), { budget: { minRetriesPerSecond: 5 } })
+      // The limit is set when it is first refused: the budget was empty by then.
+      yield* Effect.flip(made.send())
+      assert.strictEqual(made.sent(), 1)
+      const later = yield* requeue((nth) =>
+        Effect.suspend(() => {
+          if (nth === 2) { while (later.budget.withdraw()); }
+          return Effect.fail(nacked)
+        }), { budget: { minRetriesPerSecond: 5 } })
+      yield* Effect.flip(later.send())
+      assert.strictEqual(later.sent(), 3)
+      assert.deepInclude(later.counts() as object, { requeues: 2, budgetExhausted: 1 })
+    }))
+
+  it.effect("is not sent again when the server says not to try elsewhere", () =>
+    Effect.gen(function*() {
+      const never = new Nacked({ endpoint, why: "poison", retryable: false })
+      const { budget, send, sent } = yield* requeue(() => Effect.fail(never))
+      assert.strictEqual(yield* Effect.flip(send()), never)
+      assert.strictEqual(sent(), 1)
+      assert.strictEqual(budget.balance, 100)
+    }))
+
+  it.effect("is not sent again when nothing is usable any more", () =>
+    Effect.gen(function*() {
+      const made = yield* requeue(() => {
+        made.status.set("Closed")
+        return Effect.fail(nacked)
+      })
+      yield* Effect.flip(made.send())
+      assert.strictEqual(made.sent(), 1)
+      made.status.set("Busy")
+      const busy = yield* requeue((nth) => nth < 1 ? Effect.fail(nacked) : Effect.succeed("hello"))
+      busy.status.set("Busy")
+      assert.strictEqual(yield* busy.send(), "hello")
+    }))
+
+  it.effect("is not sent again once it was aborted", () =>
+    Effect.gen(function*() {
+      const call = makeCall()
+      const { send, sent } = yield* requeue((_, { abort }) => {
+        abort.abort({ _tag: "Timeout", timeoutMillis: 5 })
+        return Effect.fail(nacked)
+      })
+      assert.strictEqual(yield* Effect.flip(send(call)), nacked)
+      assert.strictEqual(sent(), 1)
+    }))
+})
+
+describe("a call that the server ran and failed", () => {
+  it.effect("is sent again when the server itself says that it may be", () =>
+    Effect.gen(function*() {
+      const failed = new ServerFailed({ endpoint, why: "try elsewhere", retryable: true, rejected: false })
+      const { budget, send, sent } = yield* requeue((nth) => nth < 1 ? Effect.fail(failed) : Effect.succeed("hello"))
+      assert.strictEqual(yield* send(), "hello")
+      assert.strictEqual(sent(), 2)
+      assert.strictEqual(budget.balance, 99)
+    }))
+
+  it.effect("is not sent again otherwise, nor any whose fate is unknown, also when it is idempotent", () =>
+    Effect.gen(function*() {
+      const errors: ReadonlyArray<RpcError> = [
+        new ServerFailed({ endpoint, why: "sad panda", retryable: false, rejected: true }),
+        new ConnectionClosed({ endpoint, reached: "maybe", cause: "reset" }),
+        new Timeout({ timeoutMillis: 5, waiting: "queue", reached: "no", endpoint, cause: undefined })
+      ]
+      for (const error of errors) {
+        const { send, sent } = yield* requeue(() => Effect.fail(error))
+        assert.strictEqual(yield* Effect.flip(send(makeCall({ idempotent: true }))), error)
+        assert.strictEqual(sent(), 1)
+      }
+    }))
+})
+
+describe("a call that was never written", () => {
+  it.effect("is sent again and paid for when its connection ended before its turn", () =>
+    Effect.gen(function*() {
+      const unsent = new ConnectionClosed({ endpoint, reached: "no", cause: "reset" })
+      const { budget, send } = yield* requeue((nth) => nth < 1 ? Effect.fail(unsent) : Effect.succeed("hello"))
+      assert.strictEqual(yield* send(), "hello")
+      assert.strictEqual(budget.balance, 99)
+    }))
+
+  it.effect("is tried 25 times in all at no cost when no connection could be had", () =>
+    Effect.gen(function*() {
+      const down = new FastFailure({ endpoint, cause: undefined, nextAttempt: 0 })
+      for (const error of [refused, down]) {
+        const { budget, send, sent } = yield* requeue(() => Effect.fail(error))
+        assert.strictEqual(yield* Effect.flip(send()), error)
+        assert.strictEqual(sent(), 25)
+        assert.strictEqual(budget.balance, 100)
+      }
+    }))
+
+  it.effect("is tried also when the budget is empty", () =>
+    Effect.gen(function*() {
+      const { send } = yield* requeue((nth) => nth < 24 ? Effect.fail(refused) : Effect.succeed("hello"), {
+        budget: { minRetriesPerSecond: 0, percentCanRetry: 0 }
+      })
+      assert.strictEqual(yield* send(), "hello")
+    }))
+
+  it.effect("keeps its two counts apart", () =>
+    Effect.gen(function*() {
+      const { budget, send, sent } = yield* requeue((nth) => Effect.fail(nth % 2 === 0 ? refused : nacked))
+      yield* Effect.flip(send())
+      assert.strictEqual(sent(), 42)
+      assert.strictEqual(budget.balance, 80)
+    }))
+})
+
+describe("what is no failure of a call", () => {
+  it.effect("is not sent again: a defect, and an interruption", () =>
+    Effect.gen(function*() {
+      const defect = yield* requeue(() => Effect.die(nacked))
+      const exit = yield* Effect.exit(defect.send())
+      assert.isTrue(Exit.isFailure(exit) && Cause.hasDies(exit.cause))
+      assert.strictEqual(defect.sent(), 1)
+      const both = yield* requeue(() => Effect.failCause(Cause.combine(Cause.fail(nacked), Cause.die("x"))))
+      yield* Effect.exit(both.send())
+      assert.strictEqual(both.sent(), 1)
+      const hanging = yield* requeue(() => Effect.never)
+      const fiber = yield* start(hanging.send())
+      yield* stop(fiber)
+      assert.isTrue(Exit.hasInterrupts(yield* Fiber.await(fiber)))
+      assert.strictEqual(hanging.sent(), 1)
+    }))
+
+  it.effect("counts in each run of the same effect for itself", () =>
+    Effect.gen(function*() {
+      const { send, sent } = yield* requeue(() => Effect.fail(refused))
+      const once = send()
+      yield* Effect.flip(once)
+      yield* Effect.flip(once)
+      assert.strictEqual(sent(), 50)
+    }))
+})
+
+describe("in a whole stack, a refused call", () => {
+  it.effect("goes to another endpoint each time while there is one", () =>
+    Effect.gen(function*() {
+      const client = yield* TextClient
+      const script = yield* ScriptedConnector
+      yield* (yield* TestServerSet).bind(endpoints(1, 2, 3))
+      const seen: Array<string> = []
+      script.answer = (_, { endpoint, number }) => {
+        seen.push(endpoint.key)
+        return number < 2 ? Effect.fail(new Nacked({ endpoint, why: "busy", retryable: true })) : Effect.succeed("hello")
+      }
+      assert.strictEqual(yield* client.call("hi"), "hello")
+      assert.sameMembers(seen, ["h:1", "h:2", "h:3"])
+    }).pipe(Effect.provide(stack())))
+
+  it.effect("is paid for by the calls that succeed", () =>
+    Effect.gen(function*() {
+      const client = yield* TextClient
+      const script = yield* ScriptedConnector
+      const { budget } = yield* Stack
+      yield* (yield* TestServerSet).bind(endpoints(1, 2))
+      script.answer = (_, { endpoint }) => Effect.fail(new Nacked({ endpoint, why: "busy", retryable: true }))
+      yield* Effect.flip(client.call("hi"))
+      assert.strictEqual(budget.balance, 0)
+      script.answer = () => Effect.succeed("hello")
+      for (let i = 0; i < 10; i++) yield* client.call("hi")
+      assert.strictEqual(budget.balance, 2)
+    }).pipe(Effect.provide(stack({ stack: { budget: { minRetriesPerSecond: 0 } } }))))
+
+  it.effect("shows in the description of the stack", () =>
+    Effect.gen(function*() {
+      const node = describeStack(yield* Stack).find(({ role }) => role === "requeue")
+      assert.deepStrictEqual(node?.options, { effort: 25, share: 0.2 })
+      assert.deepStrictEqual(node?.state, { requeues: 0, budgetExhausted: 0, limitReached: 0, budget: 100 })
+    }).pipe(Effect.provide(stack())))
+})
