@@ -48,23 +48,31 @@ export interface Dispatcher {
 const bounded = <A, E>(call: Call, self: Effect.Effect<A, E>): Effect.Effect<A, E | RpcError> =>
   Effect.withFiber((parent) =>
     Effect.callback<A, E | RpcError>((resume) => {
+      const failure = (reason: AbortReason) =>
+        Effect.fail(abortFailure(reason, { waiting: "filter", reached: call.tried.length === 0 ? "no" : "maybe" }))
+      if (call.abort.reason !== undefined) return resume(failure(call.abort.reason))
       const child = Effect.runForkWith(parent.context)(self)
       const exit = child.pollUnsafe()
       if (exit !== undefined) return resume(exit)
+      let aborted: Effect.Effect<never, RpcError> | undefined
       const listener: AbortListener = {
         // The wait of ours that the call is in hears of the abort as well, and knows more: it answers first, in this turn.
         onAbort: (reason: AbortReason) =>
           queueMicrotask(() => {
             if (child.pollUnsafe() !== undefined) return
+            aborted = failure(reason)
             child.interruptUnsafe()
-            resume(Effect.fail(abortFailure(reason, { waiting: "filter", reached: "maybe" })))
+            // One that does not let itself be interrupted ends some time: its caller does not wait for that.
+            resume(aborted)
           })
       }
-      call.abort.on(listener)
       child.addObserver((exit) => {
         call.abort.off(listener)
-        resume(exit)
+        resume(aborted ?? exit)
       })
+      // Its first steps may have taken until the deadline.
+      if (call.abort.reason !== undefined) listener.onAbort(call.abort.reason)
+      else call.abort.on(listener)
       return Effect.suspend(() => {
         call.abort.off(listener)
         return Fiber.interrupt(child)
@@ -142,36 +150,39 @@ export const make = (
       run: (call: Call) => Effect.Effect<A, E>
     ) =>
       Effect.withFiber<A, E | RpcError>((fiber) => {
-        if (closed) {
-          return Effect.fail(new StackClosed({ stack: stack.name, reached: "no", endpoint: undefined }))
-        }
         const settings = fiber.getRef(CallSettings)
-        const now = stack.now()
-        const deadline = Math.min(now + timeoutMillis, settings.deadline)
-        const abort = new Abort(deadline, deadline - now)
-        if (deadline <= now) {
-          return Effect.fail(
-            abortFailure({ _tag: "Timeout", timeoutMillis: 0 }, { waiting: "endpoint", reached: "no" })
-          )
-        }
-        const call: Call = {
-          service: options.service,
-          method: method.name,
-          idempotent: method.idempotent || settings.idempotent,
-          deadline,
-          context: own.isEmpty ? settings.context : settings.context.merge(own),
-          abort,
-          tried: [],
-          classify: method.classify,
-          reply: settings.reply
-        }
-        counts.calls++
-        counts.outstanding++
-        deadlines.add(abort, now)
-        const exchange = run(call)
+        let call: Call | undefined
+        // The call begins inside of what ends it: between any two steps of a fiber it may be interrupted.
         return Effect.onExitPrimitive(
-          stack.filtered() ? bounded(call, exchange) : exchange,
-          (exit) => ended(call, exit)
+          Effect.suspend((): Effect.Effect<A, E | RpcError> => {
+            if (closed) {
+              return Effect.fail(new StackClosed({ stack: stack.name, reached: "no", endpoint: undefined }))
+            }
+            const now = stack.now()
+            const deadline = Math.min(now + timeoutMillis, settings.deadline)
+            if (deadline <= now) {
+              return Effect.fail(
+                abortFailure({ _tag: "Timeout", timeoutMillis: 0 }, { waiting: "endpoint", reached: "no" })
+              )
+            }
+            call = {
+              service: options.service,
+              method: method.name,
+              idempotent: method.idempotent || settings.idempotent,
+              deadline,
+              context: own.isEmpty ? settings.context : settings.context.merge(own),
+              abort: new Abort(deadline, deadline - now),
+              tried: [],
+              classify: method.classify,
+              reply: settings.reply
+            }
+            counts.calls++
+            counts.outstanding++
+            deadlines.add(call.abort, now)
+            const exchange = run(call)
+            return stack.filtered() ? bounded(call, exchange) : exchange
+          }),
+          (exit) => call === undefined ? undefined : ended(call, exit)
         )
       })
     return { dispatch }

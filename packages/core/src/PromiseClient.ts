@@ -7,8 +7,8 @@ import { StackClosed } from "./RpcError.ts"
 
 /** Every method of a service, giving a promise where it gives an effect. A promise rejects with the typed error itself. */
 export type PromisesOf<Shape> = {
-  readonly [K in keyof Shape as Shape[K] extends (...args: any) => Effect.Effect<any, any> ? K : never]: Shape[K] extends
-    (...args: infer Args) => Effect.Effect<infer A, any> ? (...args: Args) => Promise<A> : never
+  readonly [K in keyof Shape as Shape[K] extends (...args: any) => Effect.Effect<any, any> ? K : never]:
+    Shape[K] extends (...args: infer Args) => Effect.Effect<infer A, any> ? (...args: Args) => Promise<A> : never
 }
 
 /** A service as promises, and the end of it. */
@@ -38,8 +38,7 @@ export const make = <Self, Shape extends object, E>(
   const built = Effect.catchCause(
     Effect.suspend(() => runtime.contextEffect),
     // Closing ends a build that is under way.
-    (cause): Effect.Effect<never, E | StackClosed> =>
-      closed ? Effect.fail(refusal()) : Effect.failCause(cause)
+    (cause): Effect.Effect<never, E | StackClosed> => closed ? Effect.fail(refusal()) : Effect.failCause(cause)
   )
 
   // Not `runtime.runPromise`: disposing a runtime interrupts what it runs, and calls are to be drained.

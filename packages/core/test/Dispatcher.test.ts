@@ -265,10 +265,25 @@ describe("a filter above the balancer", () => {
       assert.isUndefined(fiber.pollUnsafe())
       yield* TestClock.adjust("1 millis")
       const error = yield* Fiber.join(fiber)
-      assert.deepInclude(error, { _tag: "Timeout", waiting: "filter", timeoutMillis: 10_000, reached: "maybe" })
+      assert.deepInclude(error, { _tag: "Timeout", waiting: "filter", timeoutMillis: 10_000, reached: "no" })
       assert.strictEqual(shared.deadlines.size, 0)
       assert.strictEqual(client.calls[0]!.abort.listeners, 0)
     }).pipe(Effect.provide(stack(filtered(() => Effect.never)))))
+
+  it.effect("may wait when the call has been at an endpoint, which then may have run it", () =>
+    Effect.gen(function*() {
+      const client = yield* TextClient
+      yield* (yield* TestServerSet).bind(endpoints(1))
+      const fiber = yield* start(Effect.flip(client.call("hi")))
+      yield* TestClock.adjust("10 seconds")
+      assert.deepInclude(yield* Fiber.join(fiber), { _tag: "Timeout", waiting: "filter", reached: "maybe" })
+    }).pipe(Effect.provide(stack({
+      above: Filter.above(Text, (inner) =>
+        Effect.succeed({
+          ...inner,
+          send: (request, call) => Effect.andThen(inner.send(request, call), Effect.never)
+        }))
+    }))))
 
   it.effect("is interrupted by the deadline before the caller goes on", () => {
     const log: Array<string> = []

@@ -1,4 +1,13 @@
-import { Dispatcher, classifyExit, PromiseClient, type RpcError, Rpc, Stack, StackClosed, Timeout } from "@scales-rpc/core"
+import {
+  classifyExit,
+  Dispatcher,
+  PromiseClient,
+  Rpc,
+  type RpcError,
+  Stack,
+  StackClosed,
+  Timeout
+} from "@scales-rpc/core"
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Deferred, Effect, Layer } from "effect"
 
@@ -21,9 +30,13 @@ const service = () => {
       const { dispatch } = yield* Dispatcher.make({ service: "echo", timeout: "10 seconds" })
       const method = { name: "echo", idempotent: false, classify: classifyExit }
       return Echo.of({
-        echo: (text) => dispatch(method, (call) => Effect.succeed(`${text}, ${call.deadline < Date.now() + 5000 ? "soon" : "late"}`)),
+        echo: (text) =>
+          dispatch(method, (call) => Effect.succeed(`${text}, ${call.deadline < Date.now() + 5000 ? "soon" : "late"}`)),
         wait: () =>
-          dispatch(method, () => Effect.onInterrupt(Deferred.await(reply), () => Effect.sync(() => void seen.interrupted++))),
+          dispatch(
+            method,
+            () => Effect.onInterrupt(Deferred.await(reply), () => Effect.sync(() => void seen.interrupted++))
+          ),
         crash: () => Effect.die(new RangeError("no")),
         version: 1
       })
@@ -48,8 +61,9 @@ describe("a promise client", () => {
   })
 
   it("has the methods of the service and nothing else", () => {
-    const client: { readonly echo: (text: string) => Promise<string>; readonly wait: () => Promise<string> } = PromiseClient
-      .make(Echo, service().layer).client
+    const client: { readonly echo: (text: string) => Promise<string>; readonly wait: () => Promise<string> } =
+      PromiseClient
+        .make(Echo, service().layer).client
     // @ts-expect-error no method
     void client.version
     // @ts-expect-error no such method
@@ -60,10 +74,21 @@ describe("a promise client", () => {
   })
 
   it("rejects with the typed error itself", async () => {
-    const failure = new Timeout({ timeoutMillis: 1, waiting: "reply", reached: "maybe", endpoint: undefined, cause: undefined })
+    const failure = new Timeout({
+      timeoutMillis: 1,
+      waiting: "reply",
+      reached: "maybe",
+      endpoint: undefined,
+      cause: undefined
+    })
     const { client } = PromiseClient.make(
       Echo,
-      Layer.succeed(Echo, { echo: () => Effect.fail(failure), wait: () => Effect.never, crash: () => Effect.never, version: 1 })
+      Layer.succeed(Echo, {
+        echo: () => Effect.fail(failure),
+        wait: () => Effect.never,
+        crash: () => Effect.never,
+        version: 1
+      })
     )
     assert.strictEqual(await rejection(client.echo("a")), failure)
     assert.strictEqual(await rejection(client.echo("a")), failure)

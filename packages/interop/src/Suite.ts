@@ -62,13 +62,13 @@ export const run = <R>(cases: ReadonlyArray<Case<R>>, deadline: number): Effect.
     for (const one of cases) {
       const started = performance.now()
       const bound = Math.min(Duration.toMillis(one.bound), deadline - started)
-      const exit = yield* one.run.pipe(
-        Effect.timeoutOrElse({
-          duration: Math.max(0, bound),
-          orElse: () =>
-            Effect.fail(bound > 0 ? `not over within ${Math.round(bound)} ms` : "the suite's budget is spent")
-        }),
-        Effect.exit
+      const exit = yield* Effect.exit(
+        bound <= 0
+          ? Effect.fail("the suite's budget is spent")
+          : Effect.timeoutOrElse(one.run, {
+            duration: bound,
+            orElse: () => Effect.fail(`not over within ${Math.round(bound)} ms`)
+          })
       )
       yield* report(Exit.isSuccess(exit), one.name, started)
       if (Exit.isSuccess(exit)) continue

@@ -9,6 +9,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Logger from "effect/Logger"
 import { parseArgs } from "node:util"
 import { budget, Full, type Tally } from "./Suite.ts"
 import * as ThriftMuxFamily from "./thriftmux/family.ts"
@@ -51,13 +52,19 @@ const main = Effect.gen(function*() {
     total.skipped += tally.skipped
   }
   return total
-}).pipe(Effect.provideService(Full, full))
+}).pipe(
+  Effect.provideService(Full, full),
+  // stdout is for the cases and their sum.
+  Effect.provideService(Logger.LogToStderr, true)
+)
 
 const fiber = Effect.runFork(main)
 // Peers end with their scopes: whoever stops the run must not leave them to notice by themselves.
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => fiber.interruptUnsafe())
 fiber.addObserver((exit) => {
   if (Exit.isFailure(exit)) process.exit(130)
+  const { failed, passed, skipped } = exit.value
+  if (passed + failed + skipped === 0) usage(`no case's name contains "${text}"`)
   console.log(JSON.stringify(exit.value))
-  process.exit(exit.value.failed > 0 ? 1 : 0)
+  process.exit(failed > 0 ? 1 : 0)
 })

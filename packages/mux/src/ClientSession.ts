@@ -26,7 +26,7 @@ import { decodeHeaders, responseHeadersId } from "./Contexts.ts"
 import { decode } from "./Decode.ts"
 import { Fragments } from "./Fragments.ts"
 import { FrameReader } from "./FrameReader.ts"
-import { type ChunkSink, FrameWriter, Outgoing, type Written } from "./FrameWriter.ts"
+import { type ChunkSink, FrameWriter, type Outgoing, type Written } from "./FrameWriter.ts"
 import { initHeaders, probeText, requiresTls, windowOf } from "./Handshake.ts"
 import {
   controlTag,
@@ -170,6 +170,13 @@ export class ClientSession {
   #timer: Timer | undefined
   #lease: Timer | undefined
   #pingOutstanding = false
+  /** Pings sent. */
+  #pings = 0
+  /**
+   * Discarded tags whose request was cut short, with the pings sent before the discard. A server that has no request for a discard need
+   * not answer it, and Finagle's does not (seen, 22.7): the answer to a later ping says that none will come.
+   */
+  readonly #cut = new Map<number, number>()
   /** Answers to pings and drains since the sink was last not full. */
   #unread = 0
 
@@ -273,14 +280,15 @@ export class ClientSession {
     if (written === "unwritten") {
       this.#exchanges[tag] = undefined
       this.#tags.free(tag)
-    } else this.#hold(tag, why)
+    } else this.#hold(tag, why, written === "partial")
     this.#checkDrained()
     return written
   }
 
   /** Tells the server that a request is not wanted any more, and keeps its tag until the server answers for it. */
-  #hold(tag: number, why: string): void {
+  #hold(tag: number, why: string, cut: boolean): void {
     this.#exchanges[tag] = discarded
+    if (cut) this.#cut.set(tag, this.#pings)
     this.#options.counts.discards++
     this.#writer.send({ _tag: "Tdiscarded", tag: markerTag, which: tag, why })
   }
@@ -445,6 +453,7 @@ export class ClientSession {
     }
     this.#exchanges[tag] = undefined
     if (exchange === discarded) {
+      this.#cut.delete(tag)
       this.#tags.free(tag)
       return undefined
     }
@@ -454,7 +463,7 @@ export class ClientSession {
     // with this tag.
     if (exchange.outgoing.written === "partial") {
       this.#writer.remove(exchange.outgoing)
-      this.#hold(tag, "answered before it was sent")
+      this.#hold(tag, "answered before it was sent", true)
     } else this.#tags.free(tag)
     return exchange
   }
@@ -517,6 +526,7 @@ export class ClientSession {
 
   #ping(): void {
     this.#options.counts.pings++
+    this.#pings++
     this.#pingOutstanding = true
     this.#writer.send({ _tag: "Tping", tag: controlTag })
     this.#setTimer(this.#options.pingTimeoutMillis, () => {
@@ -529,6 +539,13 @@ export class ClientSession {
   #onPong(): void {
     if (!this.#pingOutstanding) return
     this.#pingOutstanding = false
+    // Messages keep their order: an answer to a discard sent before the ping would be here.
+    for (const [tag, pings] of this.#cut) {
+      if (pings === this.#pings) continue
+      this.#cut.delete(tag)
+      this.#exchanges[tag] = undefined
+      this.#tags.free(tag)
+    }
     this.#setTimer(this.#options.pingIntervalMillis, () => this.#ping())
   }
 
@@ -554,6 +571,7 @@ export class ClientSession {
     this.#fragments.clear()
     const waiting = this.#exchanges.filter((exchange) => exchange !== undefined && exchange !== discarded)
     this.#exchanges.length = 0
+    this.#cut.clear()
     this.#outstanding = 0
     this.status.set("Closed", fault)
     for (const exchange of waiting) {

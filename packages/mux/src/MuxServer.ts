@@ -95,20 +95,24 @@ export class MuxServer extends Context.Service<MuxServer, MuxServerShape>()("@sc
 
 const refusedSessionMillis = 10_000
 
+type Run = (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+
 /** A connection with its session. */
 class Served implements ServedSession {
   readonly peer: string
   readonly session: ServerSession
   readonly socket: Net.Socket
   readonly #drainMillis: number
+  readonly #run: Run
   /** Who waits for the connection to end. */
   #waiting: Array<() => void> = []
   #ended = false
 
-  constructor(socket: Net.Socket, session: ServerSession, drainMillis: number) {
+  constructor(socket: Net.Socket, session: ServerSession, drainMillis: number, run: Run) {
     this.socket = socket
     this.session = session
     this.#drainMillis = drainMillis
+    this.#run = run
     this.peer = addressOf(socket.remoteAddress, socket.remotePort)
   }
 
@@ -139,16 +143,15 @@ class Served implements ServedSession {
     if (this.socket.writableLength > 0) this.socket.destroy()
   }
 
+  // Not a race of Effects: a scope that closes because its fiber was interrupted must drain all the same, and cannot interrupt.
   readonly drain = (timeout?: Duration.Input): Effect.Effect<void> =>
     Effect.suspend(() => {
       this.session.drain()
-      return this.ended.pipe(
-        Effect.timeoutOption(timeout ?? this.#drainMillis),
-        Effect.andThen(Effect.suspend(() => {
-          if (!this.#ended) this.abort()
-          return this.ended
-        }))
-      )
+      if (this.#ended) return Effect.void
+      const millis = timeout === undefined ? this.#drainMillis : Duration.toMillis(Duration.fromInputUnsafe(timeout))
+      const timer = this.#run(Effect.andThen(Effect.sleep(millis), Effect.sync(() => this.abort())))
+      this.#waiting.push(() => timer.interruptUnsafe())
+      return this.ended
     })
 
   readonly lease = (duration: Duration.Input): Effect.Effect<void> =>
@@ -180,8 +183,9 @@ const listen = (
     : { path: options.path }
   return Effect.acquireRelease(
     Effect.callback<Net.Server, ListenFailed>((resume) => {
-      const server = Net.createServer({ noDelay: true }, onConnection)
-      server.once("error", (cause) =>
+      const server = Net.createServer({ noDelay: true, keepAlive: true }, onConnection)
+      // Stays for good: a connection that cannot be accepted is its client's loss, not the process's end.
+      server.on("error", (cause) =>
         resume(Effect.fail(
           new ListenFailed({ address: "path" in where ? where.path! : addressOf(where.host, where.port), cause })
         )))
@@ -234,10 +238,11 @@ export const make = <E, R>(
       (cause) => void run(Effect.logError("the handler of a request died", cause))
     )
     const served = new Set<Served>()
+    let accepted = 0
     let closing = false
 
     const accept = (socket: Net.Socket): void => {
-      const refused = served.size >= maxSessions
+      const refused = accepted >= maxSessions
       const session = new ServerSession({
         connection: {
           write: (chunk) => socket.write(chunk),
@@ -252,8 +257,9 @@ export const make = <E, R>(
         onRequest: (exchange) => refused ? requests.refuse(exchange) : requests.serve(exchange, connection.peer),
         onEnd: () => {}
       })
-      const connection = new Served(socket, session, drainMillis)
+      const connection = new Served(socket, session, drainMillis, run)
       served.add(connection)
+      if (!refused) accepted++
       let fault: unknown
       socket.on("data", (chunk) => session.receive(chunk))
       socket.on("drain", () => session.drained())
@@ -267,6 +273,7 @@ export const make = <E, R>(
       })
       socket.on("close", () => {
         served.delete(connection)
+        if (!refused) accepted--
         session.closed(fault)
         connection.onClose()
       })
@@ -286,10 +293,7 @@ export const make = <E, R>(
       closing = true
       server.close()
       return Effect.andThen(
-        Effect.interruptible(Effect.forEach([...served], (connection) => connection.drain(), {
-          concurrency: "unbounded",
-          discard: true
-        })),
+        Effect.forEach([...served], (connection) => connection.drain(), { concurrency: "unbounded", discard: true }),
         Effect.suspend(() => Fiber.awaitAll(requests.fibers))
       )
     })

@@ -8,7 +8,7 @@ import { MuxEncodeError } from "./CodecError.ts"
 import { contextOf, deadlineOf, encodeHeaders, type Headers, responseHeadersId } from "./Contexts.ts"
 import { type Pair, Status } from "./Message.ts"
 import { MuxFailure, muxFailureContext } from "./MuxFailure.ts"
-import type { Interruption, ServerExchange } from "./ServerSession.ts"
+import type { Interruption, ServerExchange } from "./ServerExchange.ts"
 
 /** What a handler answers. */
 export interface MuxServerReply {

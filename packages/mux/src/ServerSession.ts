@@ -7,7 +7,7 @@ import { MuxDecodeError } from "./CodecError.ts"
 import { decode } from "./Decode.ts"
 import { Fragments } from "./Fragments.ts"
 import { FrameReader } from "./FrameReader.ts"
-import { type ChunkSink, FrameWriter, Outgoing } from "./FrameWriter.ts"
+import { type ChunkSink, FrameWriter } from "./FrameWriter.ts"
 import { initHeaders, probeText, requiresTls, windowOf } from "./Handshake.ts"
 import {
   controlTag,
@@ -22,6 +22,7 @@ import {
   typeOf,
   version
 } from "./Message.ts"
+import { type Interruption, Reply, ServerExchange } from "./ServerExchange.ts"
 
 /** The connection under a session. `write` returning `false` asks for no more until the session's `drained` is called. */
 export interface ServerConnection extends ChunkSink {
@@ -33,17 +34,6 @@ export interface ServerConnection extends ChunkSink {
   pause(): void
   resume(): void
 }
-
-/** Why a request is no longer wanted. */
-export type Interruption =
-  /** The client said so. */
-  | { readonly _tag: "Discarded"; readonly why: string }
-  /** The connection ended, `cause` says how. */
-  | { readonly _tag: "ConnectionLost"; readonly cause: unknown }
-  /** The session was drained, and the time for that is over. */
-  | { readonly _tag: "DrainTimeout" }
-  /** The client used a tag twice, which ends the session. */
-  | { readonly _tag: "DuplicateTag"; readonly tag: number }
 
 /** What sessions have seen. Shared by the sessions of one server. */
 export interface ServerCounts {
@@ -61,47 +51,6 @@ export interface ServerCounts {
   duplicateTags: number
   /** Sessions ended because of bytes that are no mux. */
   undecodable: number
-}
-
-/** A request that its owner answers. */
-export class ServerExchange {
-  readonly request: Treq | Tdispatch
-  /** Why the answer is no longer wanted; set before `onInterrupt` is called. */
-  interruption: Interruption | undefined = undefined
-  /** Set by the owner, who stops working on the request; a `reply` from there on is ignored. */
-  onInterrupt: (() => void) | undefined = undefined
-  /** @internal */
-  state: "running" | "replied" | "ended" = "running"
-  /** @internal */
-  outgoing: Outgoing | undefined = undefined
-  readonly #session: ServerSession
-
-  constructor(session: ServerSession, request: Treq | Tdispatch) {
-    this.#session = session
-    this.request = request
-  }
-
-  /**
-   * Answers, once: what comes later, or after the request was discarded, is ignored. A Treq's reply has no place for contexts. Throws
-   * `MuxEncodeError` when the contexts have no form; the request is then still to be answered.
-   */
-  reply(status: Status, body: Uint8Array, contexts: ReadonlyArray<Pair> = []): void {
-    if (this.state === "running") this.#session.answer(this, status, body, contexts)
-  }
-}
-
-/** A reply on its way out: until it has left, a discard takes it back. */
-class Reply extends Outgoing {
-  readonly #exchanges: Map<number, ServerExchange>
-
-  constructor(message: Message, exchanges: Map<number, ServerExchange>) {
-    super(message)
-    this.#exchanges = exchanges
-  }
-
-  override onWritten(): void {
-    this.#exchanges.delete(this.message.tag)
-  }
 }
 
 /** What a session is made with. */

@@ -20,12 +20,6 @@ export {
   type ServedSession
 } from "./MuxServer.ts"
 export * as MuxTransport from "./MuxTransport.ts"
+export { type Interruption, ServerExchange } from "./ServerExchange.ts"
 export { ErrorReply, type Handler, type MuxServerReply, MuxServerRequest, Nack } from "./ServerRequest.ts"
-export {
-  type Interruption,
-  type ServerConnection,
-  type ServerCounts,
-  ServerExchange,
-  ServerSession,
-  type ServerSessionOptions
-} from "./ServerSession.ts"
+export { type ServerConnection, type ServerCounts, ServerSession, type ServerSessionOptions } from "./ServerSession.ts"

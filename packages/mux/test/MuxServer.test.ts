@@ -503,10 +503,15 @@ describe("what a server refuses", () => {
       yield* TestClock.adjust("10 seconds")
       assert.strictEqual((yield* second.next())._tag, "Tdrain")
       assert.strictEqual(((yield* call(second, request(2))) as Message.Rdispatch).status, 2)
-      second.send({ _tag: "Rdrain", tag: 1 })
-      yield* second.ended
       assert.strictEqual(server.counts.refusals, 2)
       assert.strictEqual(((yield* call(client, request(2))) as Message.Rdispatch).status, 0)
+      client.end()
+      yield* client.ended
+      const third = yield* RawPeer.connect(server.address)
+      yield* third.offerHandshake()
+      assert.strictEqual(((yield* call(third, request(2))) as Message.Rdispatch).status, 0)
+      second.send({ _tag: "Rdrain", tag: 1 })
+      yield* second.ended
     }))
 })
 
@@ -550,6 +555,30 @@ describe("closing a server", () => {
       assert.deepStrictEqual((yield* interrupted).interruption, { _tag: "DrainTimeout" })
       yield* client.ended
       yield* Fiber.join(closing)
+      assertIdle(server)
+    }))
+
+  it.effect("drains also when what it serves in is interrupted", () =>
+    Effect.gen(function*() {
+      const { handler, interrupted, next } = held()
+      const started = Deferred.makeUnsafe<MuxServerShape>()
+      const program = yield* serveMux(handler).pipe(
+        Effect.tap((server) => Deferred.succeed(started, server)),
+        Effect.andThen(Effect.never),
+        Effect.scoped,
+        Effect.forkChild
+      )
+      const server = yield* Deferred.await(started)
+      const client = yield* RawPeer.connect(server.address)
+      yield* client.offerHandshake()
+      client.send(request(2))
+      yield* next
+      const stopping = yield* Effect.forkChild(Fiber.interrupt(program))
+      yield* client.next("Tdrain")
+      yield* TestClock.adjust("5 seconds")
+      assert.deepStrictEqual((yield* interrupted).interruption, { _tag: "DrainTimeout" })
+      yield* client.ended
+      yield* Fiber.join(stopping)
       assertIdle(server)
     }))
 

@@ -359,8 +359,8 @@ describe("a server session", () => {
       ["a frame of 3 bytes", "00000003"],
       ["a size of 2^31-1", "7fffffff"],
       ["a destination that is no path", "0000000e02000002000000046e6f70650000"],
-      ["a dtab that is none", "0000001002000002000000000001000178" + "0001" + "79"],
-      ["a context cut short", "0000000a020000020001000561" + "62"],
+      ["a dtab that is none", "0000001002000002000000000001000178000179"],
+      ["a context cut short", "0000000a02000002000100056162"],
       ["a fragment of a ping", "0000000441800001"],
       ["HTTP", toHex(utf8("GET / HTTP/1.1\r\n\r\n"))]
     ] as const
@@ -411,7 +411,7 @@ describe("a server session", () => {
     await exchange({ _tag: "Tping", tag: 1 })
     session.lease(1000)
     session.lease(0)
-    assert.strictEqual(await hex(), "0000000d430000000000000000000003e8" + "0000000d43000000000000000000000000")
+    assert.strictEqual(await hex(), "0000000d430000000000000000000003e80000000d43000000000000000000000000")
   })
 })
 

@@ -76,7 +76,9 @@ export const layer = <Self, Id extends string, Client, FamilyId extends string, 
         const called = { name: method.name, idempotent: idempotent.has(method.name), classify: classifyExit }
         client[method.name] = method.oneway && options.oneway !== "await"
           ? () =>
-            Effect.fail(new Unsendable({ what: `${method.name} is oneway, and this wire answers every call`, cause: undefined }))
+            Effect.fail(
+              new Unsendable({ what: `${method.name} is oneway, and this wire answers every call`, cause: undefined })
+            )
           : (...args) => dispatch(called, (call) => serializer.send(method, args, call))
       }
       return client as typeof service.Service

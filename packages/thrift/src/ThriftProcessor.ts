@@ -9,7 +9,12 @@ import * as Exit from "effect/Exit"
 import { encodeApplicationException } from "./ApplicationException.ts"
 import { BinaryReader } from "./BinaryReader.ts"
 import { BinaryWriter } from "./BinaryWriter.ts"
-import { ApplicationExceptionType, ThriftApplicationException, ThriftEncodeError, ThriftProtocolError } from "./errors.ts"
+import {
+  ApplicationExceptionType,
+  ThriftApplicationException,
+  ThriftEncodeError,
+  ThriftProtocolError
+} from "./errors.ts"
 import { checkedLimits } from "./internal/limitOptions.ts"
 import { type Limits, MessageType } from "./Protocol.ts"
 import { type MethodDefinition, protocolErrorOf, type ServiceDefinition } from "./ServiceDefinition.ts"
@@ -72,13 +77,17 @@ export const make = <E = never, R = never>(
       return writer.take()
     }
 
-    const internalError = (method: MethodDefinition, sequenceId: number, error: unknown): Uint8Array =>
-      applicationException(
-        method.name,
-        sequenceId,
-        "INTERNAL_ERROR",
-        `Internal error processing ${method.name}: '${textOf(error)}'`
-      )
+    /** What the method's caller is not told of in detail is logged here. */
+    const internalError = (
+      method: MethodDefinition,
+      sequenceId: number,
+      cause: Cause.Cause<unknown>,
+      error: unknown
+    ): Effect.Effect<Uint8Array> => {
+      const message = `Internal error processing ${method.name}: '${textOf(error)}'`
+      const reply = applicationException(method.name, sequenceId, "INTERNAL_ERROR", message)
+      return Effect.as(Effect.logError(`${definition.name}.${method.name}: internal error`, cause), reply)
+    }
 
     const result = (method: MethodDefinition, sequenceId: number, value: unknown): Uint8Array => {
       if (method.oneway) return nothing
@@ -99,21 +108,20 @@ export const make = <E = never, R = never>(
       sequenceId: number,
       exit: Exit.Exit<unknown, unknown>
     ): Effect.Effect<Uint8Array, E> => {
-      let error: unknown
       try {
         if (Exit.isSuccess(exit)) return Effect.succeed(result(method, sequenceId, exit.value))
-        const reason = exit.cause.reasons.find((reason) => !Cause.isInterruptReason(reason))
-        if (reason === undefined) return Effect.failCause(exit.cause as Cause.Cause<never>)
-        error = Cause.isFailReason(reason) ? reason.error : reason.defect
+        const { cause } = exit
+        const reason = cause.reasons.find((reason) => !Cause.isInterruptReason(reason))
+        if (reason === undefined) return Effect.failCause(cause as Cause.Cause<never>)
+        const error = Cause.isFailReason(reason) ? reason.error : reason.defect
         if (options.passes?.(error) === true) return Effect.fail(error)
         const reply = Cause.isFailReason(reason) ? declared(method, sequenceId, error) : undefined
-        if (reply !== undefined) return Effect.succeed(reply)
-      } catch (cause) {
+        return reply === undefined ? internalError(method, sequenceId, cause, error) : Effect.succeed(reply)
+      } catch (error) {
         // What the handler gave cannot be written: its error.
-        if (!(cause instanceof ThriftEncodeError)) throw cause
-        error = cause
+        if (!(error instanceof ThriftEncodeError)) throw error
+        return internalError(method, sequenceId, Cause.fail(error), error)
       }
-      return Effect.succeed(internalError(method, sequenceId, error))
     }
 
     const process = (body: Uint8Array): Effect.Effect<Uint8Array, ThriftProtocolError | E, R> => {
@@ -137,7 +145,9 @@ export const make = <E = never, R = never>(
       }
       const found = served.get(name)
       if (found === undefined) {
-        return Effect.succeed(applicationException(name, sequenceId, "UNKNOWN_METHOD", `Invalid method name: '${name}'`))
+        return Effect.succeed(
+          applicationException(name, sequenceId, "UNKNOWN_METHOD", `Invalid method name: '${name}'`)
+        )
       }
       const [method, handler] = found
       let args: Array<unknown>

@@ -123,7 +123,8 @@ export const layer = <
     ? options.context
     : (options.context ?? CallContext.empty).with(ClientId, options.clientId)
   // What the roles need is in the type above: the conditional types of `Layer.provide` cannot be followed through a choice.
-  const role = (given: Layer.Any | undefined, standard: Layer.Any) => (given ?? standard) as Layer.Layer<any, BuildError>
+  const role = (given: Layer.Any | undefined, standard: Layer.Any) =>
+    (given ?? standard) as Layer.Layer<any, BuildError>
   return Thrift.layer(service, Mux, { ...options, context }).pipe(
     Layer.provide(eagerly(options.eager)),
     Layer.provide(role(options.above, pass)),

@@ -64,4 +64,5 @@ export const layer = <Self, Id extends string, Client, H extends HandlersOf<Clie
   service: ThriftService<Self, Id, Client>,
   handlers: H,
   options: ThriftMuxServerOptions = {}
-): Layer.Layer<MuxServer, InvalidOption | ListenFailed, Needs<H>> => Layer.effect(MuxServer, make(service, handlers, options))
+): Layer.Layer<MuxServer, InvalidOption | ListenFailed, Needs<H>> =>
+  Layer.effect(MuxServer, make(service, handlers, options))

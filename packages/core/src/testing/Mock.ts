@@ -14,7 +14,10 @@ export const layer = <Self, Shape extends object>(
     service,
     new Proxy(methods, {
       get: (given, name, receiver) => {
-        if (Reflect.has(given, name) || typeof name === "symbol") return Reflect.get(given, name, receiver)
+        // A promise asks whatever it is resolved with whether it is one too.
+        if (Reflect.has(given, name) || typeof name === "symbol" || name === "then") {
+          return Reflect.get(given, name, receiver)
+        }
         return () => {
           throw new Error(`Mock of "${service.key}": method "${name}" was called but not given`)
         }

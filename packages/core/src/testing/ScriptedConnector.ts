@@ -115,8 +115,8 @@ const exchange = <Req, Res, E>(
   attempt: Attempt
 ): Effect.Effect<Res, E | RpcError> =>
   Effect.suspend(() => {
-    connection.outstanding++
     const { status } = connection
+    let begun = false
     const closed = () =>
       Effect.fail(
         status.fault ?? new ConnectionClosed({ endpoint: connection.endpoint, reached: "maybe", cause: "closed" })
@@ -131,9 +131,13 @@ const exchange = <Req, Res, E>(
       return Effect.sync(off)
     })
     return Effect.onExitPrimitive(
-      Effect.raceFirst(Effect.raceFirst(script.answer(request, attempt), broken), aborted(attempt)),
+      Effect.suspend(() => {
+        begun = true
+        connection.outstanding++
+        return Effect.raceFirst(Effect.raceFirst(script.answer(request, attempt), broken), aborted(attempt))
+      }),
       () => {
-        connection.outstanding--
+        if (begun) connection.outstanding--
         return undefined
       }
     )

@@ -149,12 +149,13 @@ export const failures = theme<Peers>("failures", [
     })
   ),
   holds(
-    "a server that refuses sessions fails calls with Nacked",
+    "a server that refuses sessions fails calls with Nacked, and none while another is up",
     Effect.gen(function*() {
       const server = yield* Finagle.server("tm22", { rejectSessions: true })
       const { echo } = yield* connect(uriOf(server))
-      const error = yield* failure(echo.ping(), "Nacked")
-      assert.equal(error.reached, "no")
+      assert.equal((yield* failure(echo.ping(), "Nacked")).reached, "no")
+      const both = yield* connect(uriOf(server, yield* shared("echo")))
+      for (let i = 0; i < 20; i++) assert.equal(yield* both.echo.ping(), "pong")
     })
   )
 ])

@@ -11,10 +11,11 @@ import { type Peers, shared } from "./peers.ts"
 /** 64 callers that call again and again; `more(n)` waits until n more calls were answered, and fails with the first that was not. */
 const loaded = (echo: EchoClient) =>
   Effect.gen(function*() {
+    let sent = 0
     let answered = 0
     let target = Infinity
     let reached = Deferred.makeUnsafe<void>()
-    const call = Effect.tap(Effect.suspend(() => checkedCall(echo, answered)), () =>
+    const call = Effect.tap(Effect.suspend(() => checkedCall(echo, sent++)), () =>
       Effect.sync(() => {
         if (++answered >= target) Deferred.doneUnsafe(reached, Effect.void)
       }))

@@ -12,6 +12,8 @@ const programs = {
   echo: Finagle.server("tm22"),
   /** The other one where it takes two, and the one that is drained and leased. */
   second: Finagle.server("tm22"),
+  /** One that takes fragments of 1000 bytes. */
+  windowed: Finagle.server("tm22", { window: 1000 }),
   /** Finagle's Mux server. */
   body: Finagle.server("mux24"),
   /** A ThriftMux server of ours, and Finagle's client of it. */

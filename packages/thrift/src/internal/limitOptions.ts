@@ -11,6 +11,8 @@ export const checkedLimits = (
 ): Effect.Effect<Required<Limits>, InvalidOption> =>
   Effect.gen(function*() {
     const checked = limitsOf(limits)
-    for (const [name, value] of Object.entries(checked)) yield* wholeNumber(`${option}.${name}`, value, 0, 0, 0x7fffffff)
+    for (const [name, value] of Object.entries(checked)) {
+      yield* wholeNumber(`${option}.${name}`, value, 0, 0, 0x7fffffff)
+    }
     return checked
   })

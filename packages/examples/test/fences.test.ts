@@ -1,0 +1,81 @@
+/** What the docs show type-checks; what is a program in them runs, and prints what it should. */
+import { assert, describe, it } from "@effect/vitest"
+import { ThriftMuxServer } from "@scales-rpc/thriftmux"
+import { Effect } from "effect"
+import { Echo, echoHandlers } from "../src/echo.ts"
+import { extract, type Fence, inDocuments, isProgram, isTest, tsc, write, writeLoader } from "./fences.ts"
+import { run, start } from "./program.ts"
+
+const fences = extract()
+const of = (document: string) => fences.filter((fence) => fence.document === document)
+
+it.live(`all ${fences.length} fences type-check`, () =>
+  Effect.gen(function*() {
+    const [compiler, ...args] = tsc
+    const { code, stdout } = yield* run(compiler!, args)
+    assert.strictEqual(inDocuments(stdout, fences), "")
+    assert.strictEqual(code, 0)
+  }))
+
+/** A program of the docs as it is shown, but for the address that it calls or listens on. */
+const placed = (fence: Fence, from: string | RegExp, to: string) => {
+  const path = fence.path.replace(/\.ts$/, ".run.ts")
+  const code = fence.code.replace(from, to)
+  assert.notStrictEqual(code, fence.code, `it has no ${from}`)
+  write(fence, path, code)
+  return path
+}
+
+const calling = (fence: Fence, uri: string) => placed(fence, /tcp:\/\/localhost:8080(,localhost:8081)?/, uri)
+
+describe("README.md", () => {
+  const programs = of("README.md").filter(isProgram)
+  assert.lengthOf(programs, 2)
+  for (const fence of programs) {
+    it.live(`the program on line ${fence.line} prints the reply and ends`, () =>
+      Effect.gen(function*() {
+        const { counts, uri } = yield* ThriftMuxServer.make(Echo, echoHandlers())
+        const { code, stderr, stdout } = yield* run(calling(fence, uri))
+        assert.strictEqual(stderr, "")
+        assert.strictEqual(code, 0)
+        assert.match(stdout, /text: 'hi!'/)
+        assert.strictEqual(counts.requests, 1)
+      }))
+  }
+})
+
+describe("docs/thriftmux.md", () => {
+  const named = (name: string) => of("docs/thriftmux.md").find(({ path }) => path.endsWith(`/${name}`))!
+
+  it.live("its server serves its client and its promises, and drains when it is told to", () =>
+    Effect.gen(function*() {
+      const server = yield* start(placed(named("server.ts"), "port: 8080", "port: 0"))
+      const [, port] = yield* server.line(/listening on tcp:\/\/0\.0\.0\.0:(\d+)\n/)
+      const uri = `tcp://localhost:${port}`
+      assert.deepInclude(yield* run(calling(named("client.ts"), uri)), { code: 0, stdout: "pong\n", stderr: "" })
+      assert.deepInclude(yield* run(calling(named("promises.ts"), uri)), {
+        code: 0,
+        stdout: "pong\nslow\n",
+        stderr: ""
+      })
+      server.child.kill("SIGTERM")
+      assert.strictEqual(yield* server.ended, 0)
+      assert.strictEqual(server.stderr(), "")
+    }))
+})
+
+describe("docs/testing.md", async () => {
+  // The tests among the fences are tests of this file.
+  const tests = of("docs/testing.md").filter(isTest)
+  assert.isNotEmpty(tests)
+  for (const { path } of tests) await import(/* @vite-ignore */ path)
+})
+
+// What type-checks can still fail to load: generated code has fewer exports than its declarations say.
+it.live("what is no program and no test loads", () =>
+  Effect.gen(function*() {
+    const unrun = fences.filter((fence) => isProgram(fence) && !/^(README|docs\/thriftmux)\.md$/.test(fence.document))
+    assert.deepStrictEqual(unrun, [], "a program that no test runs")
+    const loader = writeLoader(fences.filter((fence) => !isProgram(fence) && !isTest(fence)))
+    assert.deepInclude(yield* run(loader), { code: 0, stdout: "", stderr: "" })
+  }))
