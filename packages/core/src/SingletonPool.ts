@@ -107,6 +107,8 @@ const make = <Req, Res, E>(
       counts.connects++
       const scope = Scope.forkUnsafe(poolScope)
       const fiber = run(Scope.provide(connector.connect(endpoint), scope))
+      // Before it is heard: whoever waited may have the next attempt made in this turn.
+      cancel = () => fiber.interruptUnsafe()
       fiber.addObserver((exit) => {
         if (closed) {
           run(Scope.close(scope, Exit.void))
@@ -123,7 +125,6 @@ const make = <Req, Res, E>(
         }
         settle(fault)
       })
-      if (waiters !== undefined) cancel = () => fiber.interruptUnsafe()
     }
     let cancel: () => void = () => {}
 

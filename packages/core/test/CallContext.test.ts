@@ -109,7 +109,8 @@ describe("a trace id", () => {
     flags: 0x7n,
     traceIdHigh: undefined
   }
-  const wire = "0102030405060708" + "1112131415161718" + "fffffffffffffffe" + "0000000000000007"
+  // Span, parent, trace, flags.
+  const wire = "01020304050607081112131415161718fffffffffffffffe0000000000000007"
 
   it("is span, parent, trace and flags in 32 bytes, every bit of them", () => {
     assert.deepStrictEqual(Trace.encode!(trace), bytes(wire))

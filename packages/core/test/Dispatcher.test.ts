@@ -34,7 +34,10 @@ const hanging = (call: Call): Effect.Effect<never, RpcError> =>
 const dispatcher = (drainTimeout: string = "3 seconds") =>
   Effect.gen(function*() {
     const scope = yield* Scope.make()
-    const context = yield* Layer.buildWithScope(Stack.layer("text", { drainTimeout: drainTimeout as "3 seconds" }), scope)
+    const context = yield* Layer.buildWithScope(
+      Stack.layer("text", { drainTimeout: drainTimeout as "3 seconds" }),
+      scope
+    )
     const shared = yield* Effect.provideContext(Stack, context)
     const { dispatch } = yield* Dispatcher.make({ service: "text", timeout: "10 seconds" }).pipe(
       Effect.provideContext(context),
@@ -251,8 +254,11 @@ describe("interrupting a caller", () => {
 
 describe("a filter above the balancer", () => {
   const filtered = (wait: (call: Call) => Effect.Effect<unknown>) => ({
-    above: Filter.above(Text, (inner) =>
-      Effect.succeed({ ...inner, send: (request, call) => Effect.andThen(wait(call), inner.send(request, call)) }))
+    above: Filter.above(
+      Text,
+      (inner) =>
+        Effect.succeed({ ...inner, send: (request, call) => Effect.andThen(wait(call), inner.send(request, call)) })
+    )
   })
 
   it.effect("may wait in a way of its own, and the deadline ends it there", () =>

@@ -15,8 +15,10 @@ interface Balancer {
   }>
 }
 
-const balancer = Effect.map(Stack, (shared) =>
-  () => describeStack(shared).find(({ role }) => role === "balancer")!.state as Balancer)
+const balancer = Effect.map(
+  Stack,
+  (shared) => () => describeStack(shared).find(({ role }) => role === "balancer")!.state as Balancer
+)
 
 describe("the heap balancer of a stack", () => {
   it.effect("spreads calls at the same time evenly, and shows what it sees", () =>
@@ -33,13 +35,16 @@ describe("the heap balancer of a stack", () => {
       assert.strictEqual(state().size, 5)
       yield* Deferred.succeed(reply, "hello")
       yield* Effect.forEach(fibers, Fiber.join)
-      assert.deepStrictEqual(state().endpoints, [1, 2, 3, 4, 5].map((port) => ({
-        endpoint: `h:${port}`,
-        state: "Open",
-        load: 0,
-        weight: 1,
-        fault: undefined
-      })))
+      assert.deepStrictEqual(
+        state().endpoints,
+        [1, 2, 3, 4, 5].map((port) => ({
+          endpoint: `h:${port}`,
+          state: "Open",
+          load: 0,
+          weight: 1,
+          fault: undefined
+        }))
+      )
     }).pipe(Effect.provide(stack())))
 
   it.effect("spreads by weight", () =>

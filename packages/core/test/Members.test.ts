@@ -130,7 +130,11 @@ describe("the members of a set", () => {
     assert.isTrue(hand.at(1).closed)
     assert.strictEqual(hand.at(1).status.listeners, 0)
     hand.at(2).pending[0]!.answer("3")
-    assert.deepStrictEqual([yield* Fiber.join(first), yield* Fiber.join(second), yield* Fiber.join(third)], ["1", "2", "3"])
+    assert.deepStrictEqual([yield* Fiber.join(first), yield* Fiber.join(second), yield* Fiber.join(third)], [
+      "1",
+      "2",
+      "3"
+    ])
     assert.deepStrictEqual(loads(), { 2: 0 })
   })
 
@@ -264,7 +268,10 @@ describe("a call before there is an endpoint", () => {
     const fiber = yield* send()
     yield* push(ServerSetState.Failed("gone"))
     const exit = yield* Fiber.await(fiber)
-    assert.strictEqual(Exit.isFailure(exit) && String(Cause.squash(exit.cause)), `NoEndpoints: no endpoint for "text": gone`)
+    assert.strictEqual(
+      Exit.isFailure(exit) && String(Cause.squash(exit.cause)),
+      `NoEndpoints: no endpoint for "text": gone`
+    )
   })
 
   test("waits for the first to open when all are down, and is sent when one does", function*() {

@@ -238,7 +238,9 @@ describe("in a whole stack, a refused call", () => {
       const seen: Array<string> = []
       script.answer = (_, { endpoint, number }) => {
         seen.push(endpoint.key)
-        return number < 2 ? Effect.fail(new Nacked({ endpoint, why: "busy", retryable: true })) : Effect.succeed("hello")
+        return number < 2
+          ? Effect.fail(new Nacked({ endpoint, why: "busy", retryable: true }))
+          : Effect.succeed("hello")
       }
       assert.strictEqual(yield* client.call("hi"), "hello")
       assert.sameMembers(seen, ["h:1", "h:2", "h:3"])

@@ -15,7 +15,7 @@ import {
 import { Seed } from "@scales-rpc/core/testing"
 import { Clock, Deferred, Effect, Exit, Fiber, Layer, Random, Schedule, Scope } from "effect"
 import { TestClock } from "effect/testing"
-import { HandSink, handEndpoints, makeCall, settle, start, stop, Text } from "./support.ts"
+import { handEndpoints, makeCall, settle, start, stop, Text } from "./support.ts"
 
 const broken = (port: number) =>
   new ConnectionClosed({ endpoint: Endpoint.tcp("h", port), reached: "maybe", cause: "reset" })
@@ -273,7 +273,10 @@ describe("a call to an endpoint that is down", () => {
   })
 
   test("is no reason to try again sooner than the demand interval, then it is", function*() {
-    const { attempts, breakIt, send } = yield* resurrected({ demandInterval: "100 millis", backoff: Schedule.spaced("1 hour") })
+    const { attempts, breakIt, send } = yield* resurrected({
+      demandInterval: "100 millis",
+      backoff: Schedule.spaced("1 hour")
+    })
     breakIt(1)
     for (let i = 0; i < 1_000; i++) {
       yield* Effect.flip(send())
@@ -283,7 +286,10 @@ describe("a call to an endpoint that is down", () => {
   })
 
   test("does not put off an attempt that is nearer", function*() {
-    const { attempts, breakIt, send } = yield* resurrected({ demandInterval: "1 second", backoff: Schedule.spaced("300 millis") })
+    const { attempts, breakIt, send } = yield* resurrected({
+      demandInterval: "1 second",
+      backoff: Schedule.spaced("300 millis")
+    })
     breakIt(1)
     yield* Effect.flip(send())
     yield* TestClock.adjust("300 millis")
@@ -457,7 +463,7 @@ describe("closing a resurrector", () => {
     hand.at(1).status.set("Open")
     yield* close
     assert.strictEqual(sink().status.state, "Closed")
-    assert.isTrue((hand.at(1) as HandSink).closed)
+    assert.isTrue(hand.at(1).closed)
   })
 })
 

@@ -39,7 +39,12 @@ describe("a retry budget", () => {
         const { budget, drain } = budgetOf({ ttlMillis, minRetriesPerSecond, percentCanRetry })
         for (let i = 0; i < 10_000; i++) budget.deposit()
         const expected = 10_000 * percentCanRetry + (ttlMillis / 1_000) * minRetriesPerSecond
-        assert.approximately(drain(), expected, 1, `${percentCanRetry} of ${ttlMillis} ms, ${minRetriesPerSecond} a second`)
+        assert.approximately(
+          drain(),
+          expected,
+          1,
+          `${percentCanRetry} of ${ttlMillis} ms, ${minRetriesPerSecond} a second`
+        )
       }
     }
   })

@@ -3,8 +3,8 @@ import {
   bytesKey,
   type Call,
   CallContext,
-  ClientId,
   classifyExit,
+  ClientId,
   Destination,
   Dispatcher,
   Rpc,
@@ -231,9 +231,12 @@ describe("serving an inbound call", () => {
   it.effect("shows the handler the whole call, and nobody else", () =>
     Effect.gen(function*() {
       const served = inbound(3_000, CallContext.empty.with(ClientId, "caller"))
-      const seen = yield* Rpc.serving(served, Effect.gen(function*() {
-        return yield* Rpc.Inbound
-      }))
+      const seen = yield* Rpc.serving(
+        served,
+        Effect.gen(function*() {
+          return yield* Rpc.Inbound
+        })
+      )
       assert.strictEqual(seen, served)
       assert.strictEqual(seen?.context.get(ClientId), "caller")
       assert.isUndefined(yield* Rpc.Inbound)

@@ -37,7 +37,16 @@ const pooled = Effect.gen(function*() {
     }
   }
   const attempts = () => script.attempts.get(endpoint.key) ?? 0
-  return { attempts, close: Scope.close(scope, Exit.void), counts, hold, script, send, sink, start: (text: string, call?: Call) => start(send(text, call)) }
+  return {
+    attempts,
+    close: Scope.close(scope, Exit.void),
+    counts,
+    hold,
+    script,
+    send,
+    sink,
+    start: (text: string, call?: Call) => start(send(text, call))
+  }
 })
 
 const layer = SingletonPool.layer(Text).pipe(

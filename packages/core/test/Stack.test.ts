@@ -265,7 +265,13 @@ describe("the register of a stack", () => {
       yield* (yield* TestServerSet).bind(endpoints(1))
       yield* client.call("hi")
       const nodes = describeStack(yield* Stack)
-      assert.deepStrictEqual(nodes.map(({ role }) => role), ["dispatcher", "requeue", "balancer", "resurrector", "pool"])
+      assert.deepStrictEqual(nodes.map(({ role }) => role), [
+        "dispatcher",
+        "requeue",
+        "balancer",
+        "resurrector",
+        "pool"
+      ])
       assert.deepStrictEqual(nodes.map(({ options }) => options), [
         { service: "text", timeoutMillis: 10_000, drainTimeoutMillis: 5_000 },
         { effort: 25, share: 0.2 },

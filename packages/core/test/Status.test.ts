@@ -42,7 +42,9 @@ describe("a status", () => {
     status.set("Open")
     const order: ReadonlyArray<SinkState> = ["Open", "Busy", "Closed"]
     for (const name of ["a", "b", "c"]) {
-      const states = log.filter((line) => line.startsWith(name)).map((line) => order.indexOf(line.slice(2) as SinkState))
+      const states = log.filter((line) => line.startsWith(name)).map((line) =>
+        order.indexOf(line.slice(2) as SinkState)
+      )
       assert.deepStrictEqual(states, states.toSorted((x, y) => x - y))
       assert.strictEqual(states.at(-1), 2, `${name} heard of the last state`)
     }

@@ -8,6 +8,7 @@ import { assert, describe, it } from "@effect/vitest"
 import {
   type Attempt,
   ConnectFailed,
+  describe as describeStack,
   Endpoint,
   Filter,
   Nacked,
@@ -19,7 +20,7 @@ import {
   Stack
 } from "@scales-rpc/core"
 import { ScriptedConnector, TestServerSet } from "@scales-rpc/core/testing"
-import { Cause, Clock, Effect, Exit, Fiber, Layer, Scope } from "effect"
+import { Cause, Clock, Effect, Exit, type Fiber, Layer, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { Heap } from "../src/internal/Heap.ts"
 import * as Members from "../src/internal/Members.ts"
@@ -110,7 +111,11 @@ const schedule = (seed: number) =>
       above: Filter.above(Text, (inner) =>
         Effect.succeed({ ...inner, send: (request, call) => Effect.andThen(pause, inner.send(request, call)) })),
       below: Filter.below(Text, (inner) =>
-        Effect.succeed({ ...inner, send: (request, attempt) => Effect.andThen(pause, inner.send(request, attempt)) }))
+        Effect.succeed({
+          ...inner,
+          send: (request, attempt) =>
+            Effect.andThen(pause, inner.send(request, attempt))
+        }))
     }
     const drainTimeout = one([0, 500, 3_000])
     const scope = yield* Scope.make()
@@ -177,12 +182,10 @@ const schedule = (seed: number) =>
     }
     script.answer = (request: string, attempt: Attempt) => {
       begun++
-      if (process.env["TRACE"]) process._rawDebug(`answer ${request} ${attempt.endpoint.key} ${attempt.number}`)
       attempt.onEnd(() => ended++)
       return behave(request, attempt)
     }
     script.connecting = (endpoint) =>
-      (process.env["TRACE"] && process._rawDebug(`connect ${endpoint.key}`), false) ||
       calm || chance(0.5)
         ? Effect.void
         : chance(0.7)
@@ -208,18 +211,32 @@ const schedule = (seed: number) =>
         Effect.provideService(Clock.Clock, testClock)
       )
       // Placed before it runs: it may end at once.
-      const entry = { id, due: now() + Math.min(timeout, 10_000), interrupted: false, defect: false, endedAt: undefined }
+      const entry = {
+        id,
+        due: now() + Math.min(timeout, 10_000),
+        interrupted: false,
+        defect: false,
+        endedAt: undefined
+      }
       const record: { fiber?: Fiber.Fiber<string, RpcError> } & Omit<Placed, "fiber"> = entry
       placed.set(id, record as Placed)
       record.fiber = yield* start(call)
     })
     const push = Effect.suspend(() => {
       const some = () =>
-        Array.from({ length: below(6) }, () => Endpoint.tcp("h", one(ports), { weight: chance(0.7) ? 1 : 1 + below(3) }))
+        Array.from(
+          { length: below(6) },
+          () => Endpoint.tcp("h", one(ports), { weight: chance(0.7) ? 1 : 1 + below(3) })
+        )
       return set.push(
         chance(0.8)
           ? ServerSetState.Bound(some())
-          : one([ServerSetState.Pending, ServerSetState.Neg, ServerSetState.Failed("resolver"), ServerSetState.Bound([])])
+          : one([
+            ServerSetState.Pending,
+            ServerSetState.Neg,
+            ServerSetState.Failed("resolver"),
+            ServerSetState.Bound([])
+          ])
       )
     })
     const key = () => `h:${one(ports)}`
@@ -229,19 +246,25 @@ const schedule = (seed: number) =>
     const state = (role: string) => shared.nodes().find((node) => node.role === role)?.snapshot()
     const check = (at: string) => {
       if (!heap.valid) assert.fail(`${at}: not a heap`)
-      for (const { load, index } of members()) if (load < 0 || index < 0) assert.fail(`${at}: load ${load}, place ${index}`)
+      for (const { load, index } of members()) {
+        if (load < 0 || index < 0) assert.fail(`${at}: load ${load}, place ${index}`)
+      }
       const { outstanding } = state("dispatcher") as { outstanding: number }
-      if (outstanding !== running().length) assert.fail(`${at}: ${outstanding} outstanding, ${running().length} running`)
-      if (shared.deadlines.size > outstanding) assert.fail(`${at}: ${shared.deadlines.size} deadlines for ${outstanding}`)
-      for (const { due, id } of running()) if (due < now()) assert.fail(`${at}: ${id} runs since ${now() - due} ms too long`)
+      if (outstanding !== running().length) {
+        assert.fail(`${at}: ${outstanding} outstanding, ${running().length} running`)
+      }
+      if (shared.deadlines.size > outstanding) {
+        assert.fail(`${at}: ${shared.deadlines.size} deadlines for ${outstanding}`)
+      }
+      for (const { due, id } of running()) {
+        if (due < now()) assert.fail(`${at}: ${id} runs since ${now() - due} ms too long`)
+      }
     }
     const advance = (millis: number) => TestClock.adjust(millis)
 
     const steps = 10 + below(40)
     for (let step = 0; step < steps; step++) {
-      if (process.env["TRACE"]) process._rawDebug(`step ${step} of ${steps} at ${now()}`)
       const dice = random()
-      if (process.env["TRACE"]) process._rawDebug(`dice ${dice}`)
       if (dice < 0.34) yield* place
       else if (dice < 0.42) {
         const leaving = one(running())
@@ -273,7 +296,6 @@ const schedule = (seed: number) =>
     if (chance(0.5)) {
       // Everything is well again: nothing may stay broken, and nothing held.
       calm = true
-      process.env["TRACE"] && process._rawDebug("calm")
       script.born = undefined
       for (const port of ports) script.accept(`h:${port}`)
       for (const port of ports) script.breakAll(`h:${port}`, { drained: true })
@@ -287,7 +309,7 @@ const schedule = (seed: number) =>
       yield* settle
       const reply: Exit.Exit<string, RpcError> | undefined = probe.pollUnsafe()
       if (reply === undefined || Exit.isFailure(reply)) {
-        assert.fail(`with all well, a call gave ${String(reply)}: ${JSON.stringify(shared.nodes().map((n) => n.snapshot()))}, ${Array.from(members(), ({ endpoint, load, rank, sink }) => `${endpoint.key} ${rank} ${load} ${sink.status.state} ${sink.status.fault?.message}`)}`)
+        return assert.fail(`with all well, a call gave ${String(reply)}: ${JSON.stringify(describeStack(shared))}`)
       }
       assert.match(reply.value, /^h:[1-5]\|probe$/)
       placed.delete("probe")
@@ -297,7 +319,6 @@ const schedule = (seed: number) =>
       assert.strictEqual(script.connections.reduce((sum, { outstanding }) => sum + outstanding, 0), 0)
       assert.strictEqual(begun, ended)
     }
-    process.env["TRACE"] && process._rawDebug("closing")
     const closing = yield* start(Scope.close(scope, Exit.void))
     yield* settle
     if (running().length > 0) yield* advance(drainTimeout)
@@ -317,7 +338,9 @@ const schedule = (seed: number) =>
         assert.fail(`${endpoint.key}: ${outstanding} exchanges, ${status.listeners} listeners`)
       }
     }
-    for (const { abort } of client.calls) if (abort.listeners !== 0) assert.fail(`${abort.listeners} listeners of an abort`)
+    for (const { abort } of client.calls) {
+      if (abort.listeners !== 0) assert.fail(`${abort.listeners} listeners of an abort`)
+    }
     for (const fiber of opening) assert.isDefined(fiber.pollUnsafe(), "who waits for the stack to open")
     assert.deepInclude(yield* Effect.flip(client.call("late")), { _tag: "StackClosed" })
 
@@ -339,9 +362,7 @@ const schedule = (seed: number) =>
 describe("any schedule", () => {
   it("leaves nothing behind, answers every call in time, and ends with a stack that works", async () => {
     for (const seed of seeds) {
-      const t0 = performance.now()
       const exit = await Effect.runPromiseExit(schedule(seed))
-      if (seed % 50 === 0 || performance.now() - t0 > 500) process.stderr.write(`seed ${seed} ${performance.now() - t0}\n`)
       if (Exit.isFailure(exit)) {
         const error = Cause.squash(exit.cause)
         const message = error instanceof Error ? error.message : String(error)

@@ -166,7 +166,7 @@ describe("a promise client", () => {
     const { layer, seen } = service()
     const { client } = PromiseClient.make(Echo, layer)
     assert.strictEqual(await (client as unknown), client)
-    assert.strictEqual(`${client as unknown as string}`, "[object Object]")
+    assert.strictEqual(String(client as unknown), "[object Object]")
     assert.strictEqual(JSON.stringify(client), "{}")
     assert.strictEqual(seen.builds, 0)
   })

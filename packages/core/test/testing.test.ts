@@ -29,9 +29,12 @@ describe("a mock of a service", () => {
     }).pipe(Effect.provide(layer)))
 
   it("can be handed to a promise", async () => {
-    const echo = await Effect.runPromise(Effect.provide(Effect.gen(function*() {
-      return yield* Echo
-    }), layer))
+    const echo = await Effect.runPromise(Effect.provide(
+      Effect.gen(function*() {
+        return yield* Echo
+      }),
+      layer
+    ))
     assert.strictEqual(await Effect.runPromise(echo.echo("hi")), "HI")
   })
 })
@@ -115,7 +118,10 @@ describe("a recorder", () => {
         ["hang", 0, "rejected"],
         ["hang", 1, undefined]
       ])
-      assert.deepStrictEqual(calls[0]!.call.tried.map(({ key }) => key), attempts.slice(0, 2).map(({ endpoint }) => endpoint))
+      assert.deepStrictEqual(
+        calls[0]!.call.tried.map(({ key }) => key),
+        attempts.slice(0, 2).map(({ endpoint }) => endpoint)
+      )
       yield* stop(fiber)
       assert.strictEqual(attempts[3]!.outcome, "ignored")
       assert.isTrue(Exit.hasInterrupts(calls[1]!.exit!))

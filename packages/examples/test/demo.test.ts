@@ -2,9 +2,12 @@
 import { assert, describe, it } from "@effect/vitest"
 import { ThriftMuxServer } from "@scales-rpc/thriftmux"
 import { Effect } from "effect"
+import { Writable } from "node:stream"
+import { stripVTControlCharacters } from "node:util"
 import type { Result } from "../src/demo/demo.ts"
 import { Latencies } from "../src/demo/latencies.ts"
 import { parse } from "../src/demo/options.ts"
+import * as Screen from "../src/demo/screen.ts"
 import { faults } from "../src/demo/summary.ts"
 import * as Tally from "../src/demo/tally.ts"
 import { Echo, echoHandlers } from "../src/echo.ts"
@@ -45,7 +48,7 @@ describe("npm start", () => {
         assert.isAtLeast(found, at, `${event}\n${stdout}`)
         at = found
       }
-      assert.match(stdout, /^ +1\.\d s {2}[\d,]+ calls, [\d,]+ ok/m)
+      assert.match(stdout, /^ +\d\.\d s {2}[\d,]+ calls, [\d,]+ ok/m)
       assert.match(stdout, /Nothing leaked/)
     }), timeout)
 
@@ -89,8 +92,8 @@ describe("npm start", () => {
   // That it has ended means that all who write to its output have: its servers do.
   it.live("takes its servers along when it is interrupted", () =>
     Effect.gen(function*() {
-      const { child, ended, line } = yield* start(demo, ["--servers", "2", "--seconds", "60", "--callers", "1"])
-      yield* line(/1\.\d s {2}[\d,]+ calls/)
+      const { child, ended, line } = yield* start(demo, ["--servers", "2", "--seconds", "1", "--callers", "1"])
+      yield* line(/server 1 is killed/)
       child.kill("SIGINT")
       assert.strictEqual(yield* Effect.timeout(ended, "10 seconds"), 130)
     }), timeout)
@@ -153,6 +156,42 @@ it("calls no run good that lost, leaked or misread something", () => {
       { ...good, met: { recoveredMs: undefined } }
     ]
   ) assert.lengthOf(faults(bad), 1)
+})
+
+it("redraws a table that is no larger than the terminal", () => {
+  let written = ""
+  const sink = new Writable({
+    write: (chunk, _encoding, done) => {
+      written += String(chunk)
+      done()
+    }
+  })
+  const out = Object.assign(sink, { isTTY: true, rows: 24, columns: 60 })
+  const screen = Screen.on(out as unknown as NodeJS.WriteStream, "title")
+  const row = { endpoint: "a:1", state: "Open", outstanding: 1, calls: 2, callsPerSecond: 3, p50: 4, p99: undefined }
+  const frame = {
+    seconds: 1,
+    period: "a second",
+    calls: 2,
+    ok: 2,
+    failed: {},
+    rows: Array.from({ length: 50 }, () => row)
+  }
+  for (let i = 0; i < 10; i++) screen.event(i, `event ${i}`)
+  screen.show(frame)
+  written = ""
+  screen.show(frame)
+  // As many lines up as are drawn again; below them is the cursor's.
+  const lines = written.split("\n")
+  assert.include(written, `\x1b[${lines.length - 1}A`)
+  assert.strictEqual(lines.length, 24)
+  for (const line of lines) assert.isAtMost(stripVTControlCharacters(line).length, 60)
+  assert.match(written, /and 37 more/)
+  assert.match(written, /event 9/)
+  written = ""
+  screen.end(frame, ["a summary that is longer than the terminal is wide, and is not cut off for that"])
+  assert.notMatch(written, / more\n/)
+  assert.match(written, /event 0[^]*event 9[^]* not cut off for that\n$/)
 })
 
 it("counts latencies to five percent", () => {

@@ -34,8 +34,9 @@ it.live("server.ts loses no call when it gets SIGTERM under load", () =>
 
     let ok = 0
     let stopped = false
+    const isStopped = () => stopped
     const caller = Effect.gen(function*() {
-      while (!stopped) {
+      while (!isStopped()) {
         assert.strictEqual(yield* both.slow(10), "slow")
         ok++
       }

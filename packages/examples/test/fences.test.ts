@@ -3,7 +3,18 @@ import { assert, describe, it } from "@effect/vitest"
 import { ThriftMuxServer } from "@scales-rpc/thriftmux"
 import { Effect } from "effect"
 import { Echo, echoHandlers } from "../src/echo.ts"
-import { extract, type Fence, inDocuments, isProgram, isTest, tsc, write, writeLoader } from "./fences.ts"
+import {
+  brokenLinks,
+  documents,
+  extract,
+  type Fence,
+  inDocuments,
+  isProgram,
+  isTest,
+  tsc,
+  write,
+  writeLoader
+} from "./fences.ts"
 import { run, start } from "./program.ts"
 
 const fences = extract()
@@ -16,6 +27,10 @@ it.live(`all ${fences.length} fences type-check`, () =>
     assert.strictEqual(inDocuments(stdout, fences), "")
     assert.strictEqual(code, 0)
   }))
+
+it("every link of the docs leads somewhere", () => {
+  assert.deepStrictEqual(documents.flatMap(brokenLinks), [])
+})
 
 /** A program of the docs as it is shown, but for the address that it calls or listens on. */
 const placed = (fence: Fence, from: string | RegExp, to: string) => {

@@ -2,13 +2,34 @@
  * The TypeScript that the docs show: every fence of README.md, docs and the packages' READMEs as a file of its own, on the same lines as
  * in its document, so that what a compiler says of the one holds for the other.
  */
-import { globSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
+import { existsSync, globSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
 import { dirname, join, relative } from "node:path"
 import { pathOf } from "./program.ts"
 
 const root = pathOf("../..")
 /** Ignored by git. */
 const folder = pathOf(".fences")
+
+/** Every page, from the top of the repository. */
+export const documents: ReadonlyArray<string> = globSync(["README.md", "docs/**/*.md", "packages/*/README.md"], {
+  cwd: root
+}).toSorted()
+
+const textOf = (document: string): string => readFileSync(join(root, document), "utf8")
+
+/** The links of a page that lead nowhere: to no file, or to no heading of it. */
+export const brokenLinks = (document: string): ReadonlyArray<string> =>
+  Array.from(textOf(document).matchAll(/\]\((?!https?:)([^)#\s]*)(?:#([^)\s]*))?\)/g))
+    .filter(([, path = "", anchor]) => {
+      const target = path === "" ? document : join(dirname(document), path)
+      if (!existsSync(join(root, target))) return true
+      return anchor !== undefined &&
+        !Array.from(
+          textOf(target).matchAll(/^#+ (.*)$/gm),
+          ([, heading]) => heading!.toLowerCase().replace(/[^\w\- ]/g, "").replaceAll(" ", "-")
+        ).includes(anchor)
+    })
+    .map(([link]) => `${document}: ${link.slice(1)}`)
 
 /** One fence. */
 export interface Fence {
@@ -24,7 +45,7 @@ export interface Fence {
 /** Reads the fences of a document. One that begins with `// name.ts` is that file, for those below it to import. */
 const read = (document: string): ReadonlyArray<Fence> => {
   const fences: Array<Fence> = []
-  const lines = readFileSync(join(root, document), "utf8").split("\n")
+  const lines = textOf(document).split("\n")
   for (let at = 0; at < lines.length; at++) {
     if (!/^```ts\b/.test(lines[at]!)) continue
     const end = lines.indexOf("```", at)
@@ -54,7 +75,6 @@ export const write = (fence: Fence, path: string, code: string): void => {
 /** Writes all fences anew. */
 export const extract = (): ReadonlyArray<Fence> => {
   rmSync(folder, { recursive: true, force: true })
-  const documents = globSync(["README.md", "docs/**/*.md", "packages/*/README.md"], { cwd: root }).toSorted()
   const fences = documents.flatMap(read)
   for (const fence of fences) write(fence, fence.path, fence.code)
   for (const place of new Set(fences.map(({ path }) => dirname(path)))) symlinkSync(pathOf("gen"), join(place, "gen"))

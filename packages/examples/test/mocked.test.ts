@@ -13,9 +13,10 @@ const submit = (text: string) =>
   Echo.use((echo) => echo.fail(text, new Int64(0))).pipe(
     Effect.as("accepted"),
     Effect.catchTag("ThriftException", ({ exception }) =>
-      Effect.succeed(exception instanceof Refused ? `refused: ${exception.why}` : `${exception.missing} missing`)),
-    Effect.catchTag("Timeout", () =>
-      Effect.succeed("nobody there"))
+      Effect.succeed(
+        exception instanceof Refused ? `refused: ${exception.why}` : `${Number(exception.missing)} missing`
+      )),
+    Effect.catchTag("Timeout", () => Effect.succeed("nobody there"))
   )
 
 /** What the service answers in a test. */

@@ -27,8 +27,15 @@ export const start = (
     Effect.sync(() => {
       const child = spawn(process.execPath, ["--conditions=source", path, ...args], {
         stdio: ["ignore", "pipe", "pipe"],
-        // As a reader's shell has it, not as vitest sets it.
-        env: { ...process.env, NODE_OPTIONS: "", FORCE_COLOR: undefined, NO_COLOR: undefined }
+        env: {
+          ...process.env,
+          // As a reader's shell has it, not as vitest sets it.
+          NODE_OPTIONS: "",
+          FORCE_COLOR: undefined,
+          NO_COLOR: undefined,
+          // Half of what a short program costs is the compiling of what it imports: 0.5 s to 0.25 s of CPU.
+          NODE_COMPILE_CACHE: pathOf("../../node_modules/.cache/examples")
+        }
       })
       const written = { stdout: "", stderr: "" }
       const listeners = new Set<() => void>()

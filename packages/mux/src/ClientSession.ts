@@ -351,9 +351,9 @@ export class ClientSession {
       this.#writer.send({ _tag: "Tinit", tag: controlTag, version, headers: initHeaders(this.#options.window) })
       return
     }
-    // A server that knows no handshake: the session goes on without. What it sent is lost only if it answers the probe.
+    // A server that knows no handshake: the session goes on without, and this is its first message. An Rerr to the probe concerns no call.
     this.#ready()
-    if (message._tag !== "Rerr") this.#onSessionMessage(message)
+    this.#onSessionMessage(message)
   }
 
   #onInitAnswer(message: Message): void {
@@ -519,7 +519,7 @@ export class ClientSession {
     const now = this.#options.now()
     this.#lease = new CallAt(now + millis, () => {
       this.#lease = undefined
-      if (this.#phase === "open") this.status.set("Busy")
+      this.status.set("Busy")
     })
     this.#options.deadlines.add(this.#lease, now)
   }

@@ -122,7 +122,8 @@ class Serializer {
       method.encodeCall(this.#sequenceId, args, this.#writer)
       body = this.#writer.take()
     } catch (error) {
-      return error instanceof ThriftEncodeError ? Effect.fail(error) : Effect.die(error)
+      if (error instanceof ThriftEncodeError) return Effect.fail(error)
+      throw error
     }
     return Effect.flatMap(this.#sink.send({ body }, call), (response) => this.#decode(method, response.body))
   }

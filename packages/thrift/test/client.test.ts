@@ -160,7 +160,7 @@ describe("a Thrift client", () => {
           const [millis] = method.decodeArguments(reader)
           Deferred.doneUnsafe(
             reply,
-            Exit.succeed(replyTo(copy, (_, id, writer) => method.encodeResult(id, `slow ${millis}`, writer)))
+            Exit.succeed(replyTo(copy, (_, id, writer) => method.encodeResult(id, `slow ${String(millis)}`, writer)))
           )
         })
         return Deferred.await(reply)

@@ -22,8 +22,9 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 
-/** Options of a ThriftMux server: those of the mux server, and what is accepted in a request and written in a reply. */
+/** Options of a ThriftMux server: those of the mux server, whose `limits` are of a mux message, and of Thrift. */
 export interface ThriftMuxServerOptions extends MuxServerOptions {
+  /** Of a Thrift message: what is accepted in a request and written in a reply. */
   readonly thrift?: Limits | undefined
 }
 

@@ -1,9 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import {
   type BuildError,
+  ClientId,
   Endpoint,
   Filter,
   HeapBalancer,
+  Rpc,
   type RpcError,
   ServerSet,
   ServerSetState,
@@ -40,7 +42,14 @@ describe("building a client", () => {
 
   it.effect("takes no time, whatever its server set does", () =>
     Effect.gen(function*() {
-      for (const states of [Stream.never, Stream.empty, Stream.make(ServerSetState.Neg), Stream.make(ServerSetState.Pending)]) {
+      for (
+        const states of [
+          Stream.never,
+          Stream.empty,
+          Stream.make(ServerSetState.Neg),
+          Stream.make(ServerSetState.Pending)
+        ]
+      ) {
         const { live } = yield* build(ThriftMux.layer(Echo, { serverSet: ServerSet.fromStream(states) }))
         assert.deepStrictEqual(live().endpoints, [])
       }
@@ -49,7 +58,18 @@ describe("building a client", () => {
   it.effect("refuses a URI that is none, and names the schemes there are", () =>
     Effect.gen(function*() {
       const error = (uri: string) => failure<BuildError | RpcError>(ThriftMux.layer(Echo, { uri }))
-      for (const uri of ["", "localhost:8080", "tcp://", "tcp://localhost", "tcp://localhost:0", "tcp://::1:80", "tcp://a:1,", "unix://path"]) {
+      for (
+        const uri of [
+          "",
+          "localhost:8080",
+          "tcp://",
+          "tcp://localhost",
+          "tcp://localhost:0",
+          "tcp://::1:80",
+          "tcp://a:1,",
+          "unix://path"
+        ]
+      ) {
         const invalid = yield* error(uri)
         assert.strictEqual(invalid._tag, "InvalidUri", uri)
         assert.include(invalid.message, `invalid URI "${uri}"`)
@@ -113,9 +133,15 @@ describe("building a client", () => {
         transport
       }))
       for (let i = 0; i < 5; i++) yield* echo.ping()
-      assert.deepStrictEqual(calls.map(({ call, exit }) => [call.method, Exit.isSuccess(exit!)]), Array.from({ length: 5 }, () => ["ping", true]))
+      assert.deepStrictEqual(
+        calls.map(({ call, exit }) => [call.method, Exit.isSuccess(exit!)]),
+        Array.from({ length: 5 }, () => ["ping", true])
+      )
       // Each call once above, and once for every endpoint that it was tried at below.
-      assert.deepStrictEqual(new Set(attempts.map(({ endpoint, outcome }) => `${endpoint} ${outcome}`)), new Set(["a:1 rejected", "b:1 success"]))
+      assert.deepStrictEqual(
+        new Set(attempts.map(({ endpoint, outcome }) => `${endpoint} ${outcome}`)),
+        new Set(["a:1 rejected", "b:1 success"])
+      )
       assert.deepStrictEqual(attempts.find(({ number }) => number === 1)?.endpoint, "b:1")
     }))
 
@@ -133,7 +159,9 @@ describe("building a client", () => {
           }
         })))
       const { echo } = yield* build(
-        ThriftMux.layer(Echo, { uri: "tcp://a:1", above: slow, transport }).pipe(Layer.provide(Layer.succeed(Token, "secret")))
+        ThriftMux.layer(Echo, { uri: "tcp://a:1", above: slow, transport }).pipe(
+          Layer.provide(Layer.succeed(Token, "secret"))
+        )
       )
       const call = yield* Effect.forkChild(Effect.flip(echo.ping()), { startImmediately: true })
       yield* TestClock.adjust("10 seconds")
@@ -234,25 +262,32 @@ describe("an eager client", () => {
 })
 
 describe("a client from configuration", () => {
-  const configured = (values: Record<string, unknown>, config: Parameters<typeof ThriftMux.layerConfig<Echo, "Echo", any>>[1]) =>
+  const configured = (
+    values: Record<string, unknown>,
+    config: Parameters<typeof ThriftMux.layerConfig<Echo, "Echo", any>>[1]
+  ) =>
     ThriftMux.layerConfig(Echo, config).pipe(
       Layer.provide(ConfigProvider.layer(ConfigProvider.fromUnknown(values)))
     )
 
   it.live("is the one that its options describe", () =>
     Effect.gen(function*() {
-      let clientId: string | undefined
-      const server = yield* serve({ ping: () => Effect.succeed(clientId ?? "nobody") })
-      const { echo, live } = yield* build(configured({ ECHO_URI: server.uri, TIMEOUT: "30 millis" }, {
+      const server = yield* serve({
+        ping: () =>
+          Effect.map(Rpc.Inbound, (inbound) => {
+            const seconds = (inbound!.deadline - Date.now()) / 1000
+            return `${inbound!.context.get(ClientId)}, ${seconds > 50 && seconds <= 60 ? "a minute" : seconds}`
+          })
+      })
+      const { echo, live } = yield* build(configured({ ECHO_URI: server.uri, ECHO: { TIMEOUT: "1 minute" } }, {
         uri: Config.String("ECHO_URI"),
-        timeout: Config.Duration("TIMEOUT"),
+        clientId: Config.succeed("configured"),
+        timeout: Config.nested(Config.Duration("TIMEOUT"), "ECHO"),
         oneway: Config.succeed("await"),
         mux: { window: Config.succeed(1000) }
       }))
-      assert.strictEqual(yield* echo.ping(), "nobody")
+      assert.strictEqual(yield* echo.ping(), "configured, a minute")
       assert.isUndefined(yield* echo.note("awaited"))
-      const error = yield* Effect.flip(echo.slow(60_000))
-      assert.strictEqual(error._tag === "Timeout" && error.timeoutMillis, 30)
       assert.strictEqual(live().connects, 1)
     }))
 
@@ -261,7 +296,9 @@ describe("a client from configuration", () => {
       const uri = Config.String("ECHO_URI")
       assert.strictEqual((yield* failure(configured({}, { uri })))._tag, "ConfigError")
       assert.strictEqual((yield* failure(configured({ ECHO_URI: "nowhere" }, { uri })))._tag, "InvalidUri")
-      const option = yield* failure(configured({ ECHO_URI: "tcp://a:1" }, { uri, idempotent: Config.succeed(["pong"]) }))
+      const option = yield* failure(
+        configured({ ECHO_URI: "tcp://a:1" }, { uri, idempotent: Config.succeed(["pong"]) })
+      )
       assert.strictEqual(option._tag, "InvalidOption")
     }))
 })

@@ -74,6 +74,16 @@ describe("a call over ThriftMux", () => {
       assert.strictEqual(server.counts.sessions, 1)
     }))
 
+  it.live("whose arguments are over the server's Thrift limits is answered with why, and the connection goes on", () =>
+    Effect.gen(function*() {
+      const server = yield* serve({}, { thrift: { maxStringBytes: 1000 } })
+      const { echo } = yield* connect(server)
+      const error = yield* Effect.flip(echo.blob(Buffer.alloc(1001)))
+      assert.strictEqual(error._tag === "ThriftApplicationException" && error.typeName, "PROTOCOL_ERROR")
+      assert.strictEqual((yield* echo.blob(Buffer.alloc(1000))).length, 1000)
+      assert.strictEqual(server.counts.sessions, 1)
+    }))
+
   it.live("whose reply is over the client's mux limits costs the connection, and the next call has a new one", () =>
     Effect.gen(function*() {
       const server = yield* serve({ blob: () => Effect.succeed(Buffer.alloc(5000)) })

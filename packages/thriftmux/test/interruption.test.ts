@@ -43,10 +43,11 @@ describe("a handler is interrupted", () => {
   it.live("when the call's time is over", () =>
     Effect.gen(function*() {
       const { handlers, seen } = endless()
-      const { echo } = yield* connect(yield* serve(handlers), { timeout: "40 millis" })
-      const error = yield* Effect.flip(echo.slow(1))
+      const { echo } = yield* connect(yield* serve(handlers))
+      yield* echo.ping()
+      const error = yield* Effect.flip(echo.slow(1).pipe(Rpc.deadline("50 millis")))
       assert.instanceOf(error, Timeout)
-      assert.deepInclude(error, { timeoutMillis: 40, waiting: "reply", reached: "maybe" })
+      assert.deepInclude(error, { timeoutMillis: 50, waiting: "reply", reached: "maybe" })
       yield* until("the handler is interrupted", () => seen.interrupted === 1)
       assert.strictEqual(yield* echo.ping(), "pong")
     }))

@@ -127,10 +127,12 @@ describe("the client of a handler that", () => {
 
   it.live("fails otherwise, dies, or answers what is no result, gets an internal error that says what", () =>
     Effect.gen(function*() {
-      const { echo } = yield* connect(yield* serve({
-        slow: () => Effect.fail(new Refused({ why: "not declared by this method" })) as never,
-        seen: () => Effect.void as never
-      }))
+      const { echo } = yield* connect(
+        yield* serve({
+          slow: () => Effect.fail(new Refused({ why: "not declared by this method" })) as never,
+          seen: () => Effect.void as never
+        })
+      )
       const errors = yield* Effect.forEach([echo.crash("oops"), echo.slow(1), echo.seen()], (call) => Effect.flip(call))
       assert.deepStrictEqual(errors.map((error) => [error._tag, error.message]), [
         ["ThriftApplicationException", "Internal error processing crash: 'Error: oops'"],
@@ -151,13 +153,16 @@ describe("the client of a handler that", () => {
   it.live("refuses for good gets the refusal; nothing is sent again", () =>
     Effect.gen(function*() {
       let calls = 0
-      const { echo } = yield* connect(yield* serve({
-        ping: () => {
-          calls++
-          return Effect.fail(new Nack({ flags: MuxFailure.Rejected, why: "not here" }))
-        },
-        crash: () => Effect.fail(new ErrorReply({ why: "never", flags: MuxFailure.NonRetryable | MuxFailure.Rejected }))
-      }))
+      const { echo } = yield* connect(
+        yield* serve({
+          ping: () => {
+            calls++
+            return Effect.fail(new Nack({ flags: MuxFailure.Rejected, why: "not here" }))
+          },
+          crash: () =>
+            Effect.fail(new ErrorReply({ why: "never", flags: MuxFailure.NonRetryable | MuxFailure.Rejected }))
+        })
+      )
       const nacked = yield* Effect.flip(echo.ping())
       assert.strictEqual(nacked._tag, "Nacked")
       assert.deepInclude(nacked, { why: "not here", retryable: false, reached: "no" })

@@ -4,7 +4,7 @@
  */
 import { describe as describeStack, type Endpoint, Stacks } from "@scales-rpc/core"
 import { Mux, type MuxRequest, type MuxResponse, type MuxServerShape } from "@scales-rpc/mux"
-import { Scripted } from "@scales-rpc/core/testing"
+import { Scripted, Seed } from "@scales-rpc/core/testing"
 import { ThriftMux, ThriftMuxServer } from "@scales-rpc/thriftmux"
 import { Context, Effect, Exit, Layer, Logger, Scope } from "effect"
 import Int64 from "node-int64"
@@ -17,14 +17,14 @@ export { Echo }
 export type EchoClient = typeof Echo.Service
 export type EchoHandlers = ThriftMuxServer.Handlers<typeof Echo>
 
-/** Waits, in real time whatever the clock, until something holds; not longer than two seconds. */
+/** Waits, in real time whatever the clock, until something holds; not longer than five seconds. */
 export const until = (what: string, holds: () => boolean): Effect.Effect<void> =>
   Effect.callback((resume) => {
     const started = performance.now()
     let timer: NodeJS.Timeout | undefined
     const look = () => {
       if (holds()) return resume(Effect.void)
-      if (performance.now() - started > 2000) return resume(Effect.die(new Error(`in vain: ${what}`)))
+      if (performance.now() - started > 5000) return resume(Effect.die(new Error(`in vain: ${what}`)))
       timer = setTimeout(look, 1)
     }
     look()
@@ -64,7 +64,8 @@ export const serve = (
       Effect.orDie
     )
     yield* Effect.addFinalizer(() =>
-      until("the server is idle", () => server.sessions().length === 0 && server.outstanding() === 0))
+      until("the server is idle", () => server.sessions().length === 0 && server.outstanding() === 0)
+    )
     const close = Scope.close(scope, Exit.void)
     return {
       ...server,
@@ -104,18 +105,19 @@ const liveOf = (stacks: typeof Stacks.Service): Live => {
   }
 }
 
-/** Builds a client's layer in a scope of its own. `mayHoldTags`: its server never answers for what is discarded. */
+/** Builds a client's layer, whose picks and jitter repeat, in a scope of its own. */
 export const build = <E>(
-  layer: Layer.Layer<Echo, E>,
-  options: { readonly mayHoldTags?: boolean } = {}
+  layer: Layer.Layer<Echo, E>
 ): Effect.Effect<Connected, E, Scope.Scope> =>
   Effect.gen(function*() {
     const scope = yield* Scope.fork(yield* Scope.Scope)
-    const context = yield* Layer.build(Layer.provideMerge(layer, Stacks.layer)).pipe(Scope.provide(scope))
+    const context = yield* Layer.build(layer.pipe(Layer.provide(Seed.layer(1)), Layer.provideMerge(Stacks.layer))).pipe(
+      Scope.provide(scope)
+    )
     const live = () => liveOf(Context.get(context, Stacks))
     const held = () => {
       const { endpoints, outstanding, sessions } = live()
-      const tags = options.mayHoldTags === true ? 0 : sessions.reduce((sum, session) => sum + session.tags, 0)
+      const tags = sessions.reduce((sum, session) => sum + session.tags, 0)
       return outstanding + tags + endpoints.reduce((sum, { load }) => sum + load, 0)
     }
     yield* Effect.addFinalizer(() => until("every load, tag and call is released", () => held() === 0))

@@ -201,7 +201,7 @@ export const make = <Req, Res, E>(
         const leaveWait = () => {
           waiters.delete(waiter)
           call?.abort.off(waiter)
-          trying?.interruptUnsafe()
+          opening?.interruptUnsafe()
         }
         const waiter: Waiter = {
           wake: () => {
@@ -218,8 +218,8 @@ export const make = <Req, Res, E>(
         call?.abort.on(waiter)
         // A call that finds all down is a reason to try now. It may be answered in this turn.
         const down = call === undefined ? undefined : picker.pick([])
-        let trying: Fiber.Fiber<void, RpcError> | undefined
-        if (down !== undefined) trying = run((down as Member<Req, Res, E>).sink.open)
+        let opening: Fiber.Fiber<void, RpcError> | undefined
+        if (down !== undefined) opening = run((down as Member<Req, Res, E>).sink.open)
         return Effect.sync(leaveWait)
       })
 

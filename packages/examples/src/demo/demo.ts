@@ -43,12 +43,13 @@ const frame = (tally: Tally.Tally, observed: Observed, seconds: number, ended: b
   rows: observed.endpoints.map(({ endpoint, load, state }) => {
     const own = tally.endpoints.get(endpoint)
     const latencies = ended ? own?.whole : own?.before ?? own?.now
+    const period = ended || own?.before === undefined ? seconds : 1
     return {
       endpoint,
       state,
       outstanding: load,
       calls: own?.calls ?? 0,
-      callsPerSecond: (latencies?.count ?? 0) / (ended ? seconds : 1),
+      callsPerSecond: (latencies?.count ?? 0) / period,
       p50: latencies?.percentile(0.5),
       p99: latencies?.percentile(0.99)
     }
@@ -84,7 +85,8 @@ export const demo = (options: DemoOptions, screen: Screen.Screen) =>
       let stopped = false
       const show = Effect.map(observe, (observed) => screen.show(frame(tally, observed, seconds(), false)))
       yield* Effect.forkScoped(Effect.repeat(show, Schedule.spaced("250 millis")))
-      yield* Effect.forkScoped(Effect.repeat(Effect.sync(() => Tally.turn(tally)), Schedule.spaced("1 second")))
+      const turn = Effect.andThen(Effect.sleep("1 second"), Effect.sync(() => Tally.turn(tally)))
+      yield* Effect.forkScoped(Effect.forever(turn))
       const callers = yield* Effect.forkScoped(
         Effect.all(Array.from({ length: options.callers }, (_, id) => caller(id + 1, tally, () => stopped)), {
           concurrency: "unbounded",

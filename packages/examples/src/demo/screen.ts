@@ -96,34 +96,55 @@ const table = (frame: Frame, paint: Paint, most = Infinity): ReadonlyArray<strin
   ]
 }
 
-/** Redraws in place, as far as the terminal is high; a line that is too long is cut off by the terminal. */
+/** Cuts a line to what fits in a row of the terminal; colours take no room. */
+const clip = (line: string, width: number): string => {
+  let left = width
+  return line.split("\x1b[").map((part, index) => {
+    // Behind the first, each part begins with the number of a colour and an m.
+    const from = index === 0 ? 0 : part.indexOf("m") + 1
+    const text = part.slice(from, from + left)
+    left -= text.length
+    return part.slice(0, from) + text
+  }).join("\x1b[")
+}
+
+/** Lines that are neither endpoints nor events, and the cursor's own. */
+const otherLines = 9
+
+/** Redraws in place. */
 const live = (out: NodeJS.WriteStream, title: string): Screen => {
   const paint: Paint = (style, text) => styleText(style, text, { stream: out })
   const events: Array<string> = []
   let drawn = 0
   const draw = (lines: ReadonlyArray<string>) => {
     const up = drawn > 0 ? `\x1b[${drawn}A` : ""
-    out.write(`\x1b[?25l\x1b[?7l${up}${lines.map((line) => `\x1b[2K${line}\n`).join("")}\x1b[J\x1b[?7h`)
+    const width = out.columns ?? 80
+    out.write(`\x1b[?25l${up}${lines.map((line) => `\x1b[2K${clip(line, width)}\n`).join("")}\x1b[J`)
     drawn = lines.length
   }
-  const lines = (frame: Frame, shownEvents: number) => [
+  const lines = (frame: Frame, mostRows: number, mostEvents: number) => [
     paint("bold", title),
     "",
-    ...table(frame, paint, Math.max(3, (out.rows ?? 24) - shownEvents - 9)),
+    ...table(frame, paint, mostRows),
     paint("dim", `   calls/s, p50 and p99 of ${frame.period}`),
     "",
     `${paint("bold", time(frame.seconds))}  ${counts(frame)}`,
     "",
-    ...events.slice(-shownEvents)
+    ...events.slice(-mostEvents)
   ]
   draw([paint("bold", title), "", "   starting"])
   return {
     event: (seconds, text) => void events.push(`${paint("dim", time(seconds))}  ${text}`),
-    show: (frame) => draw(lines(frame, 6)),
+    show: (frame) => {
+      // Higher than the terminal it could not be drawn over.
+      const room = (out.rows ?? 24) - otherLines
+      const mostEvents = Math.min(events.length, Math.max(2, room - frame.rows.length))
+      draw(lines(frame, Math.max(1, room - mostEvents), mostEvents))
+    },
     end: (frame, summary) => {
       // The table stays as the last frame left it, with the figures of the whole run.
-      draw([...lines(frame, events.length), "", ...summary])
-      drawn = 0
+      draw(lines(frame, Infinity, Infinity))
+      out.write(`\n${summary.join("\n")}\n`)
     },
     close: () => void out.write("\x1b[?25h")
   }

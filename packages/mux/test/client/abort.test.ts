@@ -185,13 +185,91 @@ describe("a tag that is held", () => {
     const sent = driven.send("hi")
     await driven.take()
     sent.interrupt()
-    driven.time.advance(100_000_000)
+    driven.time.advance(1e9)
     driven.deliver({ _tag: "Rping", tag: 2 }, { _tag: "Tping", tag: 2 })
     assert.strictEqual(driven.session.tagsInUse, 1)
     driven.send("hi")
     assert.strictEqual(driven.send("hi").error._tag, "Nacked")
     await driven.take()
     driven.deliver(ok(3, ""))
+    await driven.finish()
+  })
+})
+
+describe("a tag that is held for a request cut short", () => {
+  /** A session with such a tag, which is 2: the discard is read. */
+  const cut = async (): Promise<Driven> => {
+    const driven = await opened({}, framer(50_000))
+    driven.time.advance(4000)
+    driven.wire.full = true
+    const sent = driven.send(new Uint8Array(1_000_000))
+    await driven.take()
+    sent.interrupt()
+    driven.wire.full = false
+    driven.session.writable()
+    assert.deepStrictEqual(discards(await driven.take()), [2])
+    assert.strictEqual(driven.session.tagsInUse, 1)
+    return driven
+  }
+
+  it("is free again with the answer to the next ping: a server that has no request need not answer its discard", async () => {
+    const driven = await cut()
+    driven.time.advance(1000)
+    assert.strictEqual(driven.session.tagsInUse, 1)
+    driven.deliver({ _tag: "Rping", tag: 1 })
+    assert.strictEqual(driven.session.tagsInUse, 0)
+    driven.unanswered.clear()
+    driven.send("next")
+    assert.deepStrictEqual((await driven.take()).filter(({ _tag }) => _tag === "Tdispatch").map(({ tag }) => tag), [2])
+    driven.deliver(ok(2, ""))
+    await driven.finish()
+  })
+
+  it("is not freed by the answer to a ping that was sent before the discard", async () => {
+    const driven = await opened({}, framer(50_000))
+    driven.time.advance(5000)
+    driven.wire.full = true
+    const sent = driven.send(new Uint8Array(1_000_000))
+    await driven.take()
+    sent.interrupt()
+    driven.deliver({ _tag: "Rping", tag: 1 })
+    assert.strictEqual(driven.session.tagsInUse, 1)
+    driven.wire.full = false
+    driven.session.writable()
+    await driven.take()
+    driven.time.advance(5000)
+    driven.deliver({ _tag: "Rping", tag: 1 })
+    assert.strictEqual(driven.session.tagsInUse, 0)
+    driven.unanswered.clear()
+    await driven.finish()
+  })
+
+  it("is free again with the server's answer, and the ping then leaves its next call alone", async () => {
+    const driven = await cut()
+    driven.deliver({ _tag: "Rdiscarded", tag: 2 })
+    const sent = driven.send("next")
+    await driven.take()
+    driven.time.advance(1000)
+    driven.deliver({ _tag: "Rping", tag: 1 })
+    assert.strictEqual(driven.session.tagsInUse, 1)
+    driven.deliver(ok(2, "mine"))
+    assert.strictEqual(sent.text, "mine")
+    await driven.finish()
+  })
+
+  it("is held again when the next call is cut short as well", async () => {
+    const driven = await cut()
+    driven.time.advance(1000)
+    await driven.take()
+    driven.deliver({ _tag: "Rdiscarded", tag: 2 })
+    driven.wire.full = true
+    const sent = driven.send(new Uint8Array(1_000_000))
+    await driven.take()
+    sent.interrupt()
+    driven.deliver({ _tag: "Rping", tag: 1 })
+    assert.strictEqual(driven.session.tagsInUse, 1)
+    driven.wire.full = false
+    driven.session.writable()
     await driven.finish()
   })
 })

@@ -383,6 +383,19 @@ describe("an Rerr", () => {
     await driven.finish()
   })
 
+  it("is so too when all that the server has answered were failures", async () => {
+    const driven = await opened()
+    driven.send("first")
+    await driven.take()
+    driven.deliver(error())
+    const sent = driven.send("hi")
+    await driven.take()
+    driven.deliver({ _tag: "Rerr", tag: 2, why: "no" })
+    assert.deepStrictEqual(pick(sent.error, "why"), { _tag: "ServerFailed", why: "no" })
+    assert.deepStrictEqual(await driven.take(), [])
+    await driven.finish()
+  })
+
   it("for nobody is let go", async () => {
     const driven = await proven()
     driven.deliver({ _tag: "Rerr", tag: 1, why: "Unexpected mux message type 65" }, { _tag: "Rerr", tag: 9, why: "" })

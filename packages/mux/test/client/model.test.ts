@@ -47,7 +47,10 @@ class Server {
   readonly held = new Set<number>()
   /** Tags answered before their request was there, by a server that cannot wait. */
   readonly early = new Set<number>()
-  pingsToAnswer = 0
+  /** A ping was read and not answered. */
+  pinged = false
+  /** Those of `held` whose discard was read before it: its answer says that none of theirs will come. */
+  heldBefore: ReadonlyArray<number> = []
   drains = 0
   /** Replies of which fragments are still to be sent. */
   replies: Array<{ readonly tag: number; readonly frames: Array<Uint8Array> }> = []
@@ -99,7 +102,8 @@ class Server {
         return
       }
       case "Tping":
-        this.pingsToAnswer++
+        this.pinged = true
+        this.heldBefore = [...this.held]
         return
       case "Rdrain":
         this.drains--
@@ -189,6 +193,14 @@ class Server {
     this.#last(reply.tag, frame)
   }
 
+  /** Answers the ping that was read. */
+  pong(): void {
+    if (!this.pinged) return
+    this.pinged = false
+    for (const tag of this.heldBefore) this.held.delete(tag)
+    this.driven.session.receive(encode({ _tag: "Rping", tag: 1 }))
+  }
+
   /** Answers a discard whose request never came in full. */
   answerHeld(): void {
     const [tag] = this.held
@@ -263,6 +275,7 @@ const run = async (seed: number): Promise<void> => {
   const next = random(seed * 7919)
   const driven = new Driven({
     maxTag: next(3) === 0 ? 2 + next(8) : 100,
+    pingIntervalMillis: next(2) === 0 ? 5000 : 200,
     pingTimeoutMillis: next(3) === 0 ? 4000 : 1e9
   })
   const callers: Array<Caller> = []
@@ -275,7 +288,7 @@ const run = async (seed: number): Promise<void> => {
   driven.deliver({ _tag: "Rerr", tag: 1, why: "tinit check" })
   driven.deliver({ _tag: "Rinit", tag: 1, version: 1, headers: window })
   await driven.take()
-  server.pingsToAnswer = 1
+  server.pinged = true
 
   const some = (): Caller | undefined => {
     const live = callers.filter(({ sent }) => sent.ends === 0)
@@ -328,10 +341,7 @@ const run = async (seed: number): Promise<void> => {
     if (dice < 800) return server.spurious()
     if (dice < 815) return server.answerHeld()
     if (dice < 840) return server.answerEarly()
-    if (dice < 880 && server.pingsToAnswer > 0) {
-      server.pingsToAnswer--
-      return driven.session.receive(encode({ _tag: "Rping", tag: 1 }))
-    }
+    if (dice < 880) return server.pong()
     if (dice < 900) return driven.session.receive(encode({ _tag: "Tping", tag: 7 }))
     if (dice < 915) {
       const howMuch = BigInt(next(3000))

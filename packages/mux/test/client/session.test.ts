@@ -360,6 +360,31 @@ describe("a lease", () => {
   })
 })
 
+describe("timers that are due at one time", () => {
+  it("do not ping for a session that the first of them has ended", async () => {
+    const driven = await opened()
+    driven.time.advance(5000)
+    driven.send("hi", { timeoutMillis: 5000 })
+    driven.deliver(tdrain, rping)
+    await driven.take()
+    driven.time.advance(5000)
+    assert.strictEqual(driven.sent[0]!.error._tag, "Timeout")
+    assert.strictEqual(state(driven), "Closed")
+    assert.strictEqual(driven.counts.pings, 2)
+    await driven.finish()
+  })
+
+  it("do not end the lease of a session that the first of them has ended", async () => {
+    const driven = await opened()
+    driven.time.advance(5000)
+    driven.deliver(lease(4000))
+    driven.time.advance(4000)
+    assert.deepStrictEqual(driven.states, ["Open", "Closed"])
+    assert.strictEqual(driven.session.status.fault?._tag, "ConnectionClosed")
+    await driven.finish()
+  })
+})
+
 describe("what no server may send", () => {
   const request: Message.Tdispatch = {
     _tag: "Tdispatch",

@@ -18,7 +18,7 @@ import {
 } from "@scales-rpc/core"
 import { Mux, MuxTransport } from "@scales-rpc/mux"
 import { type RawConnection, RawPeer } from "@scales-rpc/mux/testing"
-import { Context, Effect, Exit, Fiber, Layer, Schedule, Scope } from "effect"
+import { Context, Effect, Exit, Fiber, Layer, References, Schedule, Scope } from "effect"
 import Dns from "node:dns"
 import * as Fs from "node:fs"
 import * as Net from "node:net"
@@ -26,7 +26,7 @@ import * as Os from "node:os"
 import * as Path from "node:path"
 import { vi } from "vitest"
 import { utf8 } from "../vectors.ts"
-import { ok } from "./scripted.ts"
+import { ok, turn } from "./scripted.ts"
 
 const local = (port: number): Endpoint => Endpoint.tcp("127.0.0.1", port)
 
@@ -547,7 +547,61 @@ describe("a server that reads nothing", () => {
     }))
 })
 
+/** Completes when the other side has let go of the connection altogether: what is written to it meets nobody. */
+const gone = ({ socket }: RawConnection): Effect.Effect<void> =>
+  Effect.callback((resume) => {
+    const writing = setInterval(() => socket.write("?"), 1)
+    socket.once("close", () => {
+      clearInterval(writing)
+      resume(Effect.void)
+    })
+  })
+
+describe("a connection", () => {
+  it.live("that is drained ends by itself, whatever becomes of its scope", () =>
+    Effect.gen(function*() {
+      const peer = yield* RawPeer.listen()
+      const connector = yield* Mux.Connector
+      const connecting = yield* Effect.forkScoped(connector.connect(local(peer.port)), { startImmediately: true })
+      const connection = yield* peer.accept
+      yield* connection.acceptHandshake()
+      const sink = yield* Fiber.join(connecting)
+      connection.send({ _tag: "Tdrain", tag: 1 })
+      yield* connection.next("Rdrain")
+      yield* connection.ended
+      assert.strictEqual(sink.status.state, "Closed")
+      assert.isUndefined(sink.status.fault)
+    }).pipe(Effect.provide(MuxTransport.layer().pipe(Layer.provideMerge(Stack.layer("test")), Layer.fresh))))
+
+  it.live("that breaks before the session listens to it is found at once", () =>
+    Effect.gen(function*() {
+      const peer = yield* RawPeer.listen()
+      const fiber = yield* Effect.forkScoped(connectFailure(local(peer.port), { handshakeTimeout: "1 minute" }), {
+        startImmediately: true
+      })
+      const connection = yield* peer.accept
+      yield* Effect.promise(turn)
+      connection.reset()
+      const error = yield* Fiber.join(fiber).pipe(Effect.timeout("2 seconds"))
+      assert.match(error.message, /ECONNRESET|EPIPE|lost at once/)
+      // Every few steps the client gives way to everybody else.
+    }).pipe(Effect.provideService(References.MaxOpsBeforeYield, 4)))
+})
+
 describe("a client that closes", () => {
+  it.live("lets go of a connection whose other half the server keeps open", () =>
+    Effect.gen(function*() {
+      const peer = yield* RawPeer.listen()
+      const client = yield* clientOf([local(peer.port)])
+      const call = yield* Effect.forkScoped(client.call("hi"), { startImmediately: true })
+      const connection = yield* peer.accept
+      yield* serve(connection)
+      yield* Fiber.join(call)
+      yield* client.close
+      yield* connection.ended
+      yield* gone(connection)
+    }))
+
   it.live("in the handshake leaves nothing", () =>
     Effect.gen(function*() {
       const peer = yield* RawPeer.listen()
