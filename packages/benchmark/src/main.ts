@@ -14,7 +14,7 @@ import { type Level, levels, measure, type Size } from "./rounds.ts"
 
 const sizes = {
   quick: { starts: 2, rounds: 5, millis: 180 },
-  standard: { starts: 4, rounds: 8, millis: 250 },
+  standard: { starts: 4, rounds: 7, millis: 250 },
   full: { starts: 8, rounds: 16, millis: 400 }
 } satisfies Record<string, Size>
 

@@ -159,7 +159,8 @@ const make = <Req, Res, E>(
     const goDown = (fault: RpcError) => {
       isDown = true
       cause = fault
-      lastFailed = stack.now()
+      // A connection that broke is no failed attempt: a call that needs the endpoint may try at once.
+      lastFailed = fault._tag === "ConnectFailed" ? stack.now() : -Infinity
       nextDelay = delays(shared.backoff, stack, run)
       shared.down.add(wake)
       scheduleNext()

@@ -196,7 +196,7 @@ export class ProtocolError extends Failure("ProtocolError")<{
 export class Unsendable extends Failure("Unsendable")<{ readonly what: string; readonly cause: unknown }> {
   readonly reached: Reached = "no"
   override get message(): string {
-    return `cannot be sent: ${this.what}${because(this.cause)}`
+    return `cannot be sent: ${this.what}`
   }
   get retryable(): boolean {
     return false

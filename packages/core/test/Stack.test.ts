@@ -71,7 +71,7 @@ describe("a stack", () => {
       script.breakAll("h:1")
       const error = yield* Effect.flip(client.call("hi"))
       assert.strictEqual(error._tag, "FastFailure")
-      assert.include(error.message, "broken by the script")
+      assert.include(error.message, "refused by the script")
       yield* TestClock.adjust("1 minute")
       script.accept("h:1")
       assert.strictEqual(yield* client.call("back"), "h:1 back")

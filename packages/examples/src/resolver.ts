@@ -1,6 +1,7 @@
 /**
- * A scheme of one's own for server sets: `file:///etc/echo.endpoints` names the endpoints in a file, a `host:port` each line. The file
- * is read again and again, so a server set that moves is followed.
+ * A scheme of one's own for server sets: `file:///etc/echo.endpoints` names the endpoints in a file, a `host:port` each line.
+ * The file is read again and again, so a server set that moves is followed. Replace it whole, by renaming another: half of it
+ * may be read otherwise.
  */
 import { Endpoint, InvalidUri, ServerSet, ServerSetState } from "@scales-rpc/core"
 import { Effect, Stream } from "effect"
