@@ -15,7 +15,14 @@ if (!(existsSync(stamp) && readFileSync(stamp, "utf8") === lock && existsSync(no
   console.error("setting up: installing dependencies and the pinned Node (once)")
   // No install scripts: nothing here needs one, and one that is not run can do no harm. Not `npm ci`: it refuses a lock file made where
   // the registry lacks the binaries of some other platform; this keeps to the lock file all the same, and does not write it.
-  const { status } = spawnSync("npm", ["install", "--no-save", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], {
+  const { status } = spawnSync("npm", [
+    "install",
+    "--no-save",
+    "--ignore-scripts",
+    "--no-audit",
+    "--no-fund",
+    "--loglevel=error"
+  ], {
     cwd: root,
     stdio: ["ignore", "inherit", "inherit"]
   })

@@ -1,6 +1,6 @@
 /**
- * The TypeScript that the docs show: every fence of README.md, docs and the packages' READMEs as a file of its own, on the same lines as
- * in its document, so that what a compiler says of the one holds for the other.
+ * The TypeScript that the docs show: every fence of README.md, docs and the packages' READMEs as a file of its own, on the
+ * same lines as in its document, so that what a compiler says of the one holds for the other.
  */
 import { existsSync, globSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
 import { dirname, join, relative } from "node:path"

@@ -52,7 +52,12 @@ const to = values.index === undefined ? inputs : from + 1
 /** Runs one target from an input on; a process that dies or hangs is a crash of the input it was at, and the next takes over behind it. */
 const attack = (name: string, from: number): Promise<{ readonly crashes: ReadonlyArray<Crash>; readonly at: number }> =>
   new Promise((resolve) => {
-    const child = fork(fileURLToPath(new URL("./worker.ts", import.meta.url)), [name, String(seed), String(from), String(to)], {
+    const child = fork(fileURLToPath(new URL("./worker.ts", import.meta.url)), [
+      name,
+      String(seed),
+      String(from),
+      String(to)
+    ], {
       execArgv: ["--conditions=source", "--max-old-space-size=256"]
     })
     const crashes: Array<Crash> = []
@@ -96,7 +101,9 @@ for (const { name } of chosen) {
   }
   run += to - from
   crashed += crashes
-  console.log(`${name.padEnd(10)} ${to - from} inputs, ${crashes} crashes, ${Math.round(performance.now() - started)} ms`)
+  console.log(
+    `${name.padEnd(10)} ${to - from} inputs, ${crashes} crashes, ${Math.round(performance.now() - started)} ms`
+  )
 }
 console.log(JSON.stringify({ inputs: run, crashes: crashed, seed }))
 process.exit(crashed === 0 ? 0 : 1)

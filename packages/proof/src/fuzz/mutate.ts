@@ -29,8 +29,31 @@ export class Numbers {
 }
 
 /** Numbers at which lengths, counts, signs and limits turn over. */
-const edges = [0, 1, 2, 3, 4, 5, 7, 8, 0x7f, 0x80, 0xff, 0x100, 0x7fff, 0x8000, 0xffff, 0x10000, 0x7fffff, 0x800000,
-  0x7fffffff, 0x80000000, 0x80010000, 0xfffffffe, 0xffffffff]
+const edges = [
+  0,
+  1,
+  2,
+  3,
+  4,
+  5,
+  7,
+  8,
+  0x7f,
+  0x80,
+  0xff,
+  0x100,
+  0x7fff,
+  0x8000,
+  0xffff,
+  0x10000,
+  0x7fffff,
+  0x800000,
+  0x7fffffff,
+  0x80000000,
+  0x80010000,
+  0xfffffffe,
+  0xffffffff
+]
 
 const writeNumber = (bytes: Uint8Array, at: number, width: number, value: number): void => {
   for (let i = 0; i < width; i++) bytes[at + i] = value >>> (8 * (width - 1 - i))

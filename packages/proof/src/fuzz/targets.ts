@@ -1,5 +1,6 @@
 /** The decoders under attack: what each reads, a corpus of what it should read, and how it may end. */
 import { Endpoint, InvalidUri, resolve, type ServerSetState, Trace, UnknownScheme } from "@scales-rpc/core"
+import type { Message } from "@scales-rpc/mux"
 import {
   contextOf,
   decode,
@@ -11,7 +12,6 @@ import {
   encodeRetries,
   Fragments,
   FrameReader,
-  Message,
   MuxDecodeError,
   muxFailureContext,
   muxFailureOf
@@ -47,9 +47,21 @@ const contexts: ReadonlyArray<Message.Pair> = [
 
 const frames: ReadonlyArray<Uint8Array> = ([
   { _tag: "Rerr", tag: 1, why: "tinit check" },
-  { _tag: "Tinit", tag: 1, version: 1, headers: [[utf8("mux-framer"), Uint8Array.of(0, 0, 0, 5)], [utf8("tls"), utf8("off")]] },
+  {
+    _tag: "Tinit",
+    tag: 1,
+    version: 1,
+    headers: [[utf8("mux-framer"), Uint8Array.of(0, 0, 0, 5)], [utf8("tls"), utf8("off")]]
+  },
   { _tag: "Rinit", tag: 1, version: 1, headers: [] },
-  { _tag: "Tdispatch", tag: 2, contexts, destination: "/svc/echo", dtab: [{ prefix: "/a", tree: "/b | /c" }], body: utf8("hello") },
+  {
+    _tag: "Tdispatch",
+    tag: 2,
+    contexts,
+    destination: "/svc/echo",
+    dtab: [{ prefix: "/a", tree: "/b | /c" }],
+    body: utf8("hello")
+  },
   { _tag: "Rdispatch", tag: 2, status: 0, contexts, body: utf8("hello") },
   { _tag: "Rdispatch", tag: 3, status: 2, contexts: [muxFailureContext(3)], body: utf8("") },
   { _tag: "Treq", tag: 2, trace: { spanId: 1n, parentId: 2n, traceId: 3n, flags: 1 }, body: utf8("hello") },
