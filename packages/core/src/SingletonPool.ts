@@ -110,10 +110,8 @@ const make = <Req, Res, E>(
       // Before it is heard: whoever waited may have the next attempt made in this turn.
       cancel = () => fiber.interruptUnsafe()
       fiber.addObserver((exit) => {
-        if (closed) {
-          run(Scope.close(scope, Exit.void))
-          return settle(closedError())
-        }
+        // What still arrives is closed as it is made: its scope is.
+        if (closed) return settle(closedError())
         if (Exit.isSuccess(exit)) return connected(exit.value, scope)
         counts.connectFailures++
         const fault = faultOf(endpoint, exit.cause)

@@ -10,7 +10,9 @@ export type SinkState = "Idle" | "Open" | "Busy" | "Closed"
 /** What a sink tells of itself. */
 export interface Status {
   readonly state: SinkState
-  /** Why it is Busy or Closed. Closed without a fault was drained or closed on purpose: replaced at once, no backoff. */
+  /**
+   * Why it is Busy or Closed, or Idle still. Closed without a fault was drained or closed on purpose: replaced at once, no backoff.
+   */
   readonly fault: RpcError | undefined
   /** Calls `f` after every change, in order; the result ends it. Nothing is called on subscribing. */
   readonly subscribe: (f: () => void) => () => void

@@ -99,6 +99,7 @@ describe("a held attempt", () => {
     const second = attempt.hold()
     settleAttempt(attempt, Exit.succeed("head"))
     first("success")
+    first("success")
     assert.deepStrictEqual(heard, [])
     second("success")
     assert.deepStrictEqual(heard, [["success", 0]])

@@ -386,6 +386,21 @@ describe("a filter above the balancer", () => {
     }).pipe(Effect.provide(stack(blocking)))
   })
 
+  it.effect("does not begin when the call was aborted before", () =>
+    Effect.gen(function*() {
+      const { dispatch, stack } = yield* dispatcher()
+      stack.markFiltered()
+      let began = false
+      const error = yield* Effect.flip(dispatch(method, (call) => {
+        call.abort.abort({ _tag: "Timeout", timeoutMillis: 5 })
+        return Effect.sync(() => {
+          began = true
+        })
+      }))
+      assert.deepInclude(error, { _tag: "Timeout", waiting: "filter", reached: "no" })
+      assert.isFalse(began)
+    }))
+
   it.effect("may answer in the place of what it was refused below", () =>
     Effect.gen(function*() {
       const client = yield* TextClient

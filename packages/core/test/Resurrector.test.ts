@@ -353,6 +353,22 @@ describe("endpoints of one client", () => {
     assert.deepStrictEqual([1, 2, 3].map((port) => sink(port).status.state), ["Open", "Closed", "Open"])
   })
 
+  test("all try when one comes back by its own backoff after all were down, and none when others were up", function*() {
+    for (const thirdIsUp of [false, true]) {
+      const { accept, attempts, breakIt, close } = yield* resurrected(hourly, [1, 2, 3])
+      const begin = yield* Clock.currentTimeMillis
+      breakIt(1)
+      yield* TestClock.adjust("10 minutes")
+      breakIt(2)
+      if (!thirdIsUp) breakIt(3)
+      accept(1)
+      yield* TestClock.adjust("50 minutes")
+      const times = [1, 2, 3].map((port) => attempts(port).map((at) => at - begin))
+      assert.deepStrictEqual(times, thirdIsUp ? [[3_600_000], [], []] : [[3_600_000], [3_600_000], [3_600_000]])
+      yield* close
+    }
+  })
+
   test("that closed are woken by nobody", function*() {
     const { attempts, breakIt, close, counts } = yield* resurrected(undefined, [1, 2])
     for (const port of [1, 2]) breakIt(port)

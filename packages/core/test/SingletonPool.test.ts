@@ -49,10 +49,10 @@ const pooled = Effect.gen(function*() {
   }
 })
 
-const layer = SingletonPool.layer(Text).pipe(
-  Layer.provideMerge(Scripted.layer(Text, (request, { endpoint }) => Effect.succeed(`${endpoint.key} ${request}`))),
+const scripted = Scripted.layer(Text, (request, { endpoint }) => Effect.succeed(`${endpoint.key} ${request}`)).pipe(
   Layer.provideMerge(Stack.layer("text"))
 )
+const layer = SingletonPool.layer(Text).pipe(Layer.provideMerge(scripted))
 
 const test = (name: string, body: () => Generator<Effect.Effect<any, any, any>, void>) =>
   it.effect(name, () => Effect.gen(body).pipe(Effect.provide(Layer.fresh(layer))) as Effect.Effect<void>)
@@ -335,19 +335,51 @@ describe("closing a singleton pool", () => {
     assert.lengthOf(script.live(), 0)
   })
 
-  test("closes a connection that still arrives", function*() {
-    const { close, script, start: run } = yield* pooled
-    const gate = Deferred.makeUnsafe<void>()
-    script.connecting = () => Effect.uninterruptible(Deferred.await(gate))
+  test("ends also an attempt that began while the one before it was being heard", function*() {
+    const { attempts, close, script, send, sink, start: run } = yield* pooled
+    let ended = false
+    script.born = { state: "Busy", fault: draining }
+    script.answer = () => Effect.fail(draining)
+    script.connecting = () =>
+      attempts() === 1 ? Effect.void : Effect.onInterrupt(Effect.never, () =>
+        Effect.sync(() => {
+          ended = true
+        }))
+    // Somebody who hears of the first connection sends on it, is refused, and tries again, all in one turn.
+    const off = sink.status.subscribe(() => {
+      off()
+      Effect.runFork(Effect.catch(send("b"), () => send("c")))
+    })
     const fiber = yield* run("a")
-    yield* settle
-    const closing = yield* start(close)
-    yield* settle
-    yield* Deferred.succeed(gate, undefined)
-    yield* Fiber.join(closing)
-    yield* settle
+    assert.strictEqual(attempts(), 2)
+    yield* close
+    assert.isTrue(ended)
     assert.strictEqual((yield* Effect.flip(Fiber.join(fiber)))._tag, "StackClosed")
-    assert.lengthOf(script.live(), 0)
+  })
+
+  it.effect("closes a connection that still arrives", () => {
+    const gate = Deferred.makeUnsafe<void>()
+    const stubborn = Layer.effect(
+      Text.Connector,
+      Effect.map(
+        Text.Connector,
+        ({ connect }) => ({ connect: (endpoint) => Effect.uninterruptible(connect(endpoint)) })
+      )
+    )
+    return Effect.gen(function*() {
+      const { close, script, start: run } = yield* pooled
+      script.connecting = () => Deferred.await(gate)
+      const fiber = yield* run("a")
+      yield* settle
+      yield* close
+      assert.strictEqual((yield* Effect.flip(Fiber.join(fiber)))._tag, "StackClosed")
+      yield* Deferred.succeed(gate, undefined)
+      yield* settle
+      assert.lengthOf(script.connections, 1)
+      assert.lengthOf(script.live(), 0)
+    }).pipe(
+      Effect.provide(Layer.fresh(SingletonPool.layer(Text).pipe(Layer.provide(stubborn), Layer.provideMerge(scripted))))
+    )
   })
 
   test("closes a draining connection and its successor", function*() {

@@ -5,8 +5,11 @@ import { ScriptedConnector, TestServerSet } from "@scales-rpc/core/testing"
 import { Cause, Effect, Exit, Layer, Scheduler, Scope } from "effect"
 import { endpoints, settle, stack, type TestStackOptions, Text, TextClient } from "./support.ts"
 
-/** What comes in the middle of a call: its caller's interruption, its deadline, or the first endpoints. */
-type Happening = "interrupt" | "abort" | "bind"
+/**
+ * What comes in the middle of a call: its caller's interruption, its deadline (`early`: before there is an endpoint), or the first
+ * endpoints.
+ */
+type Happening = "interrupt" | "abort" | "early abort" | "bind"
 
 /**
  * Runs a call that pauses after so many steps, and lets something happen there, on a stack of its own; asserts that afterwards
@@ -21,7 +24,7 @@ const atStep = (steps: number, happening: Happening, options?: TestStackOptions)
       const script = yield* ScriptedConnector
       const shared = yield* Stack
       const set = yield* TestServerSet
-      if (happening !== "bind") {
+      if (happening === "interrupt" || happening === "abort") {
         yield* set.bind(endpoints(1, 2))
         yield* settle
         if (steps % 2 === 0) yield* client.call("connects one")
@@ -37,25 +40,28 @@ const atStep = (steps: number, happening: Happening, options?: TestStackOptions)
       )
       const done = fiber.pollUnsafe() !== undefined
       const call = client.calls[before]
-      if (happening === "interrupt") fiber.interruptUnsafe()
-      else if (happening === "abort") call?.abort.abort({ _tag: "Timeout", timeoutMillis: steps })
-      else yield* set.push(ServerSetState.Bound(endpoints(1, 2)))
+      if (happening === "bind") yield* set.push(ServerSetState.Bound(endpoints(1, 2)))
+      else if (happening === "interrupt" || call === undefined) fiber.interruptUnsafe()
+      else call.abort.abort({ _tag: "Timeout", timeoutMillis: steps })
       // What goes on by itself needs more turns the fewer steps it takes in one.
       for (let turn = 0; turn < 500 && fiber.pollUnsafe() === undefined; turn++) yield* Effect.yieldNow
       yield* settle
       const exit: Exit.Exit<string, RpcError> | undefined = fiber.pollUnsafe()
       if (exit === undefined) return assert.fail(`at step ${steps}: the call hangs`)
       if (Exit.isSuccess(exit)) assert.strictEqual(exit.value, "hi")
-      else if (happening === "abort") {
-        // The refusal may have come before the abort; then it is only not sent again.
-        assert.include(["Timeout", "Nacked"], (Cause.squash(exit.cause) as RpcError)._tag, `at step ${steps}`)
-      } else assert.isTrue(happening === "interrupt" && Cause.hasInterruptsOnly(exit.cause), `at step ${steps}`)
+      else if (happening === "interrupt" || call === undefined) {
+        assert.isTrue(Cause.hasInterruptsOnly(exit.cause), `at step ${steps}`)
+      } else {
+        // A refusal may have come before the abort; then it is only not sent again.
+        const expected = happening === "bind" ? [] : happening === "abort" ? ["Timeout", "Nacked"] : ["Timeout"]
+        assert.include(expected, (Cause.squash(exit.cause) as RpcError)._tag, `at step ${steps}`)
+      }
       const state = (role: string) => shared.nodes().find((node) => node.role === role)!.snapshot()
       assert.deepInclude(state("dispatcher") as object, { outstanding: 0 }, `at step ${steps}`)
       assert.strictEqual(shared.deadlines.size, 0, `at step ${steps}: the deadline`)
       for (const { abort } of client.calls) assert.strictEqual(abort.listeners, 0, `at step ${steps}: listeners`)
       const views = (state("balancer") as { endpoints: ReadonlyArray<{ load: number }> }).endpoints
-      assert.deepStrictEqual(views.map(({ load }) => load), [0, 0], `at step ${steps}: load`)
+      assert.isTrue(views.every(({ load }) => load === 0), `at step ${steps}: load`)
       assert.isTrue(script.connections.every(({ outstanding }) => outstanding === 0), `at step ${steps}: exchanges`)
       return done
     }).pipe(Effect.provideContext(context))
@@ -96,6 +102,9 @@ describe("a call", () => {
         assert.isTrue(yield* atEveryStep(happening), "the last step is past the end of the call")
       }))
   }
+
+  it.effect("times out when its abort comes while it begins to wait, whichever step it was at", () =>
+    atEveryStep("early abort"))
 
   it.effect("misses no server set that comes while it begins to wait, whichever step it was at", () =>
     atEveryStep("bind"))

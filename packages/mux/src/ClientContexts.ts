@@ -81,6 +81,15 @@ export class ClientContexts {
   readonly #prepared = new WeakMap<CallContext, Prepared>()
   readonly #empty = prepare(CallContext.empty)
   readonly #random: () => number
+  /** What the last first attempt came to: so do those of the same millisecond with the same timeout and context. */
+  #last:
+    | {
+      readonly context: CallContext
+      readonly now: number
+      readonly deadline: number
+      readonly marshalled: Marshalled
+    }
+    | undefined
   /** The last deadline written: the calls of one millisecond with one timeout have the same. */
   #deadline: { readonly now: number; readonly at: number; readonly bytes: Uint8Array } | undefined
 
@@ -91,6 +100,19 @@ export class ClientContexts {
 
   /** Throws `MuxEncodeError` when an entry is over 32767 bytes. */
   marshal(attempt: Attempt, now: number): Marshalled {
+    const { context, deadline, number } = attempt
+    if (number > 0) return this.#marshal(attempt, now)
+    const last = this.#last
+    if (last !== undefined && last.context === context && last.now === now && last.deadline === deadline) {
+      return last.marshalled
+    }
+    const marshalled = this.#marshal(attempt, now)
+    // Each attempt in a trace is a span of its own.
+    if (marshalled.trace === undefined) this.#last = { context, now, deadline, marshalled }
+    return marshalled
+  }
+
+  #marshal(attempt: Attempt, now: number): Marshalled {
     const prepared = this.#of(attempt.context)
     const { after, before } = prepared
     const trace = prepared.trace === undefined ? undefined : this.#child(prepared.trace)

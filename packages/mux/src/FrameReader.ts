@@ -49,7 +49,7 @@ export class FrameReader {
       onFrame(
         (chunk[start - 4]! << 24) >> 24,
         (chunk[start - 3]! << 16) | (chunk[start - 2]! << 8) | chunk[start - 1]!,
-        new Uint8Array(buffer, base + start, length)
+        chunk.subarray(start, start + length)
       )
     }
     if (at < end) this.#resume(at === 0 ? chunk : new Uint8Array(buffer, base + at, end - at), onFrame)

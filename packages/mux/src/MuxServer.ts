@@ -90,9 +90,6 @@ export interface MuxServerShape {
   readonly counts: Readonly<MuxServerCounts>
 }
 
-/** The server, for what wants to know its address or to make it misbehave. */
-export class MuxServer extends Context.Service<MuxServer, MuxServerShape>()("@scales-rpc/mux/MuxServer") {}
-
 const refusedSessionMillis = 10_000
 
 type Run = (effect: Effect.Effect<void>) => Fiber.Fiber<void>
@@ -200,7 +197,7 @@ const listen = (
  * Serves `handler` until the scope closes. Then no connection is accepted any more, every client is asked to send no more, requests that
  * run have `drainTimeout` to end, the rest is interrupted, and all sockets are closed.
  */
-export const make = <E, R>(
+const make = <E, R>(
   handler: Handler<E, R>,
   options: MuxServerOptions = {}
 ): Effect.Effect<MuxServerShape, InvalidOption | ListenFailed, R | Scope.Scope> =>
@@ -310,9 +307,13 @@ export const make = <E, R>(
     }
   })
 
-/** `make` as a layer. */
-export const layer = <E, R>(
-  handler: Handler<E, R>,
-  options: MuxServerOptions = {}
-): Layer.Layer<MuxServer, InvalidOption | ListenFailed, Exclude<R, Scope.Scope>> =>
-  Layer.effect(MuxServer, make(handler, options))
+/** A mux server: `MuxServer.make` as a scoped effect, `MuxServer.layer` as a layer, whose service tells the address and the sessions. */
+export class MuxServer extends Context.Service<MuxServer, MuxServerShape>()("@scales-rpc/mux/MuxServer") {
+  static readonly make = make
+
+  static readonly layer = <E, R>(
+    handler: Handler<E, R>,
+    options: MuxServerOptions = {}
+  ): Layer.Layer<MuxServer, InvalidOption | ListenFailed, Exclude<R, Scope.Scope>> =>
+    Layer.effect(MuxServer, make(handler, options))
+}

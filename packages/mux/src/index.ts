@@ -10,9 +10,7 @@ export * as Message from "./Message.ts"
 export { Mux, type MuxRequest, type MuxResponse } from "./Mux.ts"
 export * from "./MuxFailure.ts"
 export {
-  layer as muxServerLayer,
   ListenFailed,
-  make as serveMux,
   MuxServer,
   type MuxServerCounts,
   type MuxServerOptions,

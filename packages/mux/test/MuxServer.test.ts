@@ -11,12 +11,10 @@ import {
   MuxFailure,
   muxFailureOf,
   MuxServer,
-  muxServerLayer,
   type MuxServerOptions,
   type MuxServerRequest,
   type MuxServerShape,
-  Nack,
-  serveMux
+  Nack
 } from "@scales-rpc/mux"
 import { type RawConnection, RawPeer } from "@scales-rpc/mux/testing"
 import { Context, Deferred, Effect, Exit, Fiber, Layer, Logger, Queue, Scope } from "effect"
@@ -46,7 +44,7 @@ const echo: Handler<never, never> = ({ body }) => Effect.succeed({ body })
 /** A server, which may have a scope of its own, and a client that has done its handshake. */
 const open = <E, R>(handler: Handler<E, R>, options?: MuxServerOptions, serverScope?: Scope.Scope) =>
   Effect.gen(function*() {
-    const server = yield* serveMux(handler, options).pipe(
+    const server = yield* MuxServer.make(handler, options).pipe(
       serverScope === undefined ? (self) => self : Scope.provide(serverScope)
     )
     const client = yield* RawPeer.connect(server.address)
@@ -110,7 +108,7 @@ describe("MuxServer", () => {
   it.effect("serves requests on a Unix socket", () =>
     Effect.gen(function*() {
       const path = Path.join(Os.tmpdir(), `mux-server-${process.pid}.sock`)
-      const server = yield* serveMux(echo, { path })
+      const server = yield* MuxServer.make(echo, { path })
       assert.strictEqual(server.uri, `unix://${path}`)
       const client = yield* RawPeer.connect({ path })
       assert.strictEqual((yield* call(client, request(2)))._tag, "Rdispatch")
@@ -120,7 +118,7 @@ describe("MuxServer", () => {
 
   it.effect("offers its window, cuts replies to the client's, and holds to its limits", () =>
     Effect.gen(function*() {
-      const server = yield* serveMux(() => Effect.succeed({ body: utf8("x".repeat(20)) }), {
+      const server = yield* MuxServer.make(() => Effect.succeed({ body: utf8("x".repeat(20)) }), {
         window: 5,
         limits: { messageBytes: 64 }
       })
@@ -146,7 +144,7 @@ describe("MuxServer", () => {
     }).pipe(
       Effect.scoped,
       Effect.provide(
-        muxServerLayer(() => Effect.map(Greeting, (greeting) => ({ body: utf8(greeting) }))).pipe(
+        MuxServer.layer(() => Effect.map(Greeting, (greeting) => ({ body: utf8(greeting) }))).pipe(
           Layer.provide(Layer.succeed(Greeting, "hello"))
         )
       )
@@ -156,7 +154,7 @@ describe("MuxServer", () => {
   it.effect("fails when it cannot listen, and when an option is out of range", () =>
     Effect.gen(function*() {
       const { port } = yield* RawPeer.listen()
-      const taken = yield* Effect.flip(serveMux(echo, { port }))
+      const taken = yield* Effect.flip(MuxServer.make(echo, { port }))
       assert.instanceOf(taken, ListenFailed)
       assert.strictEqual(taken.address, `127.0.0.1:${port}`)
       for (
@@ -168,7 +166,7 @@ describe("MuxServer", () => {
           { drainTimeout: "forever" as never },
           { limits: { contexts: -1 } }
         ]
-      ) assert.instanceOf(yield* Effect.flip(serveMux(echo, options)), InvalidOption)
+      ) assert.instanceOf(yield* Effect.flip(MuxServer.make(echo, options)), InvalidOption)
     }))
 
   it.effect("runs requests at once, and answers them as they end", () =>
@@ -562,7 +560,7 @@ describe("closing a server", () => {
     Effect.gen(function*() {
       const { handler, interrupted, next } = held()
       const started = Deferred.makeUnsafe<MuxServerShape>()
-      const program = yield* serveMux(handler).pipe(
+      const program = yield* MuxServer.make(handler).pipe(
         Effect.tap((server) => Deferred.succeed(started, server)),
         Effect.andThen(Effect.never),
         Effect.scoped,
@@ -711,7 +709,7 @@ describe("any clients", () => {
       let started = 0
       let ended = 0
       const scope = yield* Scope.make()
-      const server = yield* serveMux(({ body }) =>
+      const server = yield* MuxServer.make(({ body }) =>
         Effect.suspend(() => {
           started++
           return body[0] === 0

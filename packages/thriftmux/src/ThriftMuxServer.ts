@@ -14,8 +14,7 @@ import {
   MuxServer,
   type MuxServerOptions,
   type MuxServerShape,
-  Nack,
-  serveMux
+  Nack
 } from "@scales-rpc/mux"
 import { type HandlersOf, type Limits, ThriftProcessor, type ThriftService } from "@scales-rpc/thrift"
 import * as Effect from "effect/Effect"
@@ -57,7 +56,8 @@ export const make = <Self, Id extends string, Client, H extends HandlersOf<Clien
       handlers as unknown as Readonly<Record<string, ThriftProcessor.Handler<Needs<H> | Scope.Scope>>>,
       { passes: isRefusal, limits: options.thrift }
     ),
-    ({ process }) => serveMux(({ body }) => Effect.map(Effect.scoped(process(body)), (body) => ({ body })), options)
+    ({ process }) =>
+      MuxServer.make(({ body }) => Effect.map(Effect.scoped(process(body)), (body) => ({ body })), options)
   )
 
 /** `make` as a layer. */

@@ -4,11 +4,11 @@ import {
   Deadline,
   ErrorReply,
   MuxFailure,
+  MuxServer,
   type MuxServerReply,
   type MuxServerShape,
   Nack,
-  Retries,
-  serveMux
+  Retries
 } from "@scales-rpc/mux"
 import { ThriftMuxServer } from "@scales-rpc/thriftmux"
 import * as Deferred from "effect/Deferred"
@@ -127,7 +127,7 @@ export const serve = (
 export const serveBodies = Effect.gen(function*() {
   const events = yield* Events.make<HandlerEvent>()
   const nackedOnce = new Set<string>()
-  const server = yield* serveMux((request): Effect.Effect<MuxServerReply, string | Nack | ErrorReply> => {
+  const server = yield* MuxServer.make((request): Effect.Effect<MuxServerReply, string | Nack | ErrorReply> => {
     const text = Buffer.from(request.body).toString()
     const [word = "", rest = ""] = text.slice(0, 100).split(":")
     const answer = (text: string) => ({ body: Buffer.from(text) })
