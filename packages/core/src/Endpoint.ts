@@ -24,7 +24,9 @@ const none: Metadata = {}
 export interface EndpointOptions {
   /** Default 1. */
   readonly weight?: number | undefined
+  /** Default: not known. */
   readonly shard?: number | undefined
+  /** Default: none. */
   readonly metadata?: Metadata | undefined
 }
 

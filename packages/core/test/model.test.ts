@@ -27,7 +27,7 @@ import * as Members from "../src/internal/Members.ts"
 import { seeded, settle, stack, start, Text, TextClient } from "./support.ts"
 
 const seeds = process.env["SEED"] === undefined
-  ? Array.from({ length: 2_000 }, (_, index) => index + 1)
+  ? Array.from({ length: 3_000 }, (_, index) => index + 1)
   : [Number(process.env["SEED"])]
 
 const tags = new Set([
@@ -63,8 +63,8 @@ const behaviours: ReadonlyArray<Behaviour> = [
 /** One call of the schedule. */
 interface Placed {
   readonly id: string
-  readonly fiber: Fiber.Fiber<string, RpcError>
   readonly due: number
+  fiber: Fiber.Fiber<string, RpcError> | undefined
   interrupted: boolean
   defect: boolean
   endedAt: number | undefined
@@ -200,27 +200,21 @@ const schedule = (seed: number) =>
     const place = Effect.gen(function*() {
       const id = `call ${placed.size}`
       const timeout = one([1, 50, 300, 2_000, 10_000, 60_000])
-      const call = client.call(id).pipe(
-        Rpc.deadline(timeout),
-        Effect.onExit(() =>
-          Effect.sync(() => {
-            const mine = placed.get(id)
-            if (mine !== undefined) mine.endedAt = now()
-          })
-        ),
-        Effect.provideService(Clock.Clock, testClock)
-      )
-      // Placed before it runs: it may end at once.
-      const entry = {
+      // Noted before it runs: it may end at once.
+      const mine: Placed = {
         id,
         due: now() + Math.min(timeout, 10_000),
+        fiber: undefined,
         interrupted: false,
         defect: false,
         endedAt: undefined
       }
-      const record: { fiber?: Fiber.Fiber<string, RpcError> } & Omit<Placed, "fiber"> = entry
-      placed.set(id, record as Placed)
-      record.fiber = yield* start(call)
+      placed.set(id, mine)
+      const call = Effect.onExit(client.call(id).pipe(Rpc.deadline(timeout)), () =>
+        Effect.sync(() => {
+          mine.endedAt = now()
+        }))
+      mine.fiber = yield* start(call)
     })
     const push = Effect.suspend(() => {
       const some = () =>
@@ -242,7 +236,7 @@ const schedule = (seed: number) =>
     const key = () => `h:${one(ports)}`
 
     // What must hold at every step.
-    const running = () => [...placed.values()].filter(({ fiber }) => fiber.pollUnsafe() === undefined)
+    const running = () => [...placed.values()].filter(({ fiber }) => fiber?.pollUnsafe() === undefined)
     const state = (role: string) => shared.nodes().find((node) => node.role === role)?.snapshot()
     const check = (at: string) => {
       if (!heap.valid) assert.fail(`${at}: not a heap`)
@@ -270,7 +264,7 @@ const schedule = (seed: number) =>
         const leaving = one(running())
         if (leaving !== undefined) {
           leaving.interrupted = true
-          leaving.fiber.interruptUnsafe()
+          leaving.fiber?.interruptUnsafe()
         }
       } else if (dice < 0.52) yield* push
       else if (dice < 0.58) script.refuse(key())
@@ -304,7 +298,6 @@ const schedule = (seed: number) =>
       yield* settle
       check("calm")
       assert.lengthOf(running(), 0)
-      placed.set("probe", { id: "probe", due: Infinity } as Placed)
       const probe = yield* start(client.call("probe"))
       yield* settle
       const reply: Exit.Exit<string, RpcError> | undefined = probe.pollUnsafe()
@@ -312,7 +305,6 @@ const schedule = (seed: number) =>
         return assert.fail(`with all well, a call gave ${String(reply)}: ${JSON.stringify(describeStack(shared))}`)
       }
       assert.match(reply.value, /^h:[1-5]\|probe$/)
-      placed.delete("probe")
       for (const end of streams) end()
       assert.strictEqual(shared.deadlines.size, 0)
       assert.deepStrictEqual(Array.from(members(), ({ load }) => load).filter((load) => load !== 0), [])
@@ -346,7 +338,7 @@ const schedule = (seed: number) =>
 
     // Every call got an answer of its own.
     for (const { defect, due, endedAt, fiber, id, interrupted } of placed.values()) {
-      const exit: Exit.Exit<string, RpcError> | undefined = fiber.pollUnsafe()
+      const exit: Exit.Exit<string, RpcError> | undefined = fiber?.pollUnsafe()
       if (exit === undefined) return assert.fail(`${id} runs still`)
       if (endedAt === undefined || endedAt > due) assert.fail(`${id} ended at ${endedAt}, due at ${due}`)
       if (Exit.isSuccess(exit)) assert.match(exit.value, new RegExp(`^h:[1-5]\\|${id}$`))

@@ -20,7 +20,7 @@ import {
   wire
 } from "@scales-rpc/core"
 import { Scripted, Seed, TestServerSet } from "@scales-rpc/core/testing"
-import { Context, type Duration, Effect, Fiber, Layer, type Scope } from "effect"
+import { Context, type Duration, Effect, Fiber, Layer } from "effect"
 
 /** A family of plain strings. */
 export const Text = wire<string, string>()("Text")
@@ -121,8 +121,7 @@ export const settle: Effect.Effect<void> = Effect.gen(function*() {
 })
 
 /** Interrupts an effect that has started, and waits until it has ended. */
-export const stop = (fiber: Fiber.Fiber<unknown, unknown>): Effect.Effect<void> =>
-  Effect.asVoid(Fiber.await(fiber)).pipe((awaited) => Effect.andThen(Fiber.interrupt(fiber), awaited))
+export const stop = (fiber: Fiber.Fiber<unknown, unknown>): Effect.Effect<void> => Fiber.interrupt(fiber)
 
 /** An exchange that a hand-made endpoint holds until the test answers it. */
 export interface Exchange {
@@ -200,5 +199,3 @@ export const handEndpoints = () => {
   const at = (port: number): HandSink => made.findLast((sink) => sink.endpoint.port === port)!
   return { made, factory, at }
 }
-
-export type Scoped = Scope.Scope

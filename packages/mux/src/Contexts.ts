@@ -100,8 +100,9 @@ export const Retries: ContextKey<number> = {
   hop: true
 }
 
-/** The keys of application headers: of a request in its Tdispatch, of a reply in its Rdispatch. */
+/** The key of application headers in a request's Tdispatch, as Finagle names it. */
 export const requestHeadersId = "com.twitter.finagle.thrift.Request.headers"
+/** The key of application headers in a reply's Rdispatch, as Finagle names it. */
 export const responseHeadersId = "com.twitter.finagle.thrift.Response.headers"
 
 /** Application headers: pairs, in order, one name as often as you like. */

@@ -55,10 +55,13 @@ export interface ServerCounts {
 
 /** What a session is made with. */
 export interface ServerSessionOptions {
+  /** Where frames go; the one who owns it gives what comes to `receive`. */
   readonly connection: ServerConnection
+  /** Of messages from the client; one beyond them ends the session. */
   readonly limits: Limits
   /** Bytes of one fragment that the client may send: the `mux-framer` that is offered. */
   readonly window: number
+  /** Counted up by the session; sessions may share one. */
   readonly counts: ServerCounts
   /** A request has come: to be answered with `exchange.reply`, now or later. */
   readonly onRequest: (exchange: ServerExchange) => void

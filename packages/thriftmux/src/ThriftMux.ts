@@ -61,7 +61,9 @@ export interface ThriftMuxOptions extends Thrift.ThriftClientOptions, StackOptio
    * `Timeout`. Default: building never connects, the first call does.
    */
   readonly eager?: boolean | Duration.Input | undefined
+  /** When to connect again. */
   readonly resurrector?: Resurrector.ResurrectorOptions | undefined
+  /** Of the connections; not heeded by a `transport` of one's own. */
   readonly mux?: MuxTransport.MuxTransportOptions | undefined
 }
 

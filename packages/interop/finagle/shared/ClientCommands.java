@@ -19,11 +19,17 @@ import java.util.HashMap;
 import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
+import java.util.SplittableRandom;
 import java.util.TreeMap;
 import java.util.TreeSet;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.Executors;
+import java.util.concurrent.ScheduledExecutorService;
+import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
-import java.util.function.IntFunction;
 import java.util.function.Supplier;
+import java.util.random.RandomGenerator;
 import scala.Tuple2;
 import scala.collection.immutable.Seq;
 import scala.jdk.javaapi.CollectionConverters;
@@ -58,11 +64,20 @@ final class ClientCommands<Q, A> implements Console.Commands {
     }
   }
 
+  // Finagle's own timer ticks every 10 ms, by when most calls are answered.
+  private static final int DISCARD_MICROS = 3000;
+  private static final ScheduledExecutorService DISCARDS = Executors.newSingleThreadScheduledExecutor((run) -> {
+    Thread thread = new Thread(run, "discards");
+    thread.setDaemon(true);
+    return thread;
+  });
+
   private final Peer<Q, A> peer;
   private final Name name;
   private final Words defaults;
   private final Counters counters;
   private final Map<List<String>, Service<Q, A>> services = new HashMap<>();
+  private final Set<Load> loads = ConcurrentHashMap.newKeySet();
 
   ClientCommands(Peer<Q, A> peer, String endpoints, Words defaults) {
     this.peer = peer;
@@ -87,6 +102,11 @@ final class ClientCommands<Q, A> implements Console.Commands {
       case "load": {
         Words options = words.over(defaults);
         return load(service(options), options);
+      }
+      case "stop": {
+        List<Load> stopped = List.copyOf(loads);
+        stopped.forEach((load) -> load.stopped = true);
+        return Future.value(Json.object("loads", stopped.size()));
       }
       case "status": {
         List<Map<String, Object>> all = new ArrayList<>();
@@ -142,7 +162,7 @@ final class ClientCommands<Q, A> implements Console.Commands {
       ? Contexts.broadcast().letUnmarshal(pairs(options.all("context"), true), named::get) : named.get();
     if (options.has("cancel")) {
       DefaultTimer.schedule(Duration.fromMilliseconds(Long.parseLong(options.option("cancel", "0"))).fromNow(), () -> {
-        reply.raise(new InterruptedException("cancelled by the caller"));
+        reply.raise(new Cancelled());
         return BoxedUnit.UNIT;
       });
     }
@@ -156,62 +176,103 @@ final class ClientCommands<Q, A> implements Console.Commands {
     });
   }
 
-  private Future<Map<String, Object>> load(Service<Q, A> service, Words options) {
-    int requests = Integer.parseInt(options.option("requests", "1000"));
-    int concurrency = Math.min(requests, Integer.parseInt(options.option("concurrency", "1")));
-    Load load = new Load(requests);
-    load.next = (index) -> {
-      Call<Q, A> call = peer.call(options.numbered(index));
-      return send(service, call, options).map((result) -> call.right(result));
-    };
-    for (int i = 0; i < concurrency; i++) load.run();
-    return load.done;
+  /** Why a call is given up here. */
+  private static final class Cancelled extends InterruptedException {
+    private static final long serialVersionUID = 1;
+
+    Cancelled() {
+      super("cancelled by the caller");
+    }
+
+    static boolean isCauseOf(Throwable error) {
+      for (Throwable at = error; at != null; at = at.getCause()) if (at instanceof Cancelled) return true;
+      return false;
+    }
   }
 
-  /** Sends the next call when one is answered, until there are no more to send. */
+  private Future<Map<String, Object>> load(Service<Q, A> service, Words options) {
+    int concurrency = Integer.parseInt(options.option("concurrency", "1"));
+    Load load = new Load(service, options, concurrency);
+    loads.add(load);
+    for (int i = 0; i < concurrency; i++) load.run();
+    return load.done.ensure(() -> {
+      loads.remove(load);
+      return BoxedUnit.UNIT;
+    });
+  }
+
+  /** Sends the next call when one is answered, until there are no more to send or it is stopped. */
   private final class Load {
     final Promise<Map<String, Object>> done = new Promise<>();
-    IntFunction<Future<Boolean>> next;
+    volatile boolean stopped;
+    private final Service<Q, A> service;
+    private final Words options;
+    private final int discards;
+    private final long seed;
     private final long start = System.nanoTime();
     private final long[] nanos;
+    private final AtomicInteger callers;
     private final AtomicInteger sent = new AtomicInteger();
     private final AtomicInteger answered = new AtomicInteger();
     private final AtomicInteger wrong = new AtomicInteger();
+    private final AtomicInteger discarded = new AtomicInteger();
     private final Map<String, Integer> errors = new TreeMap<>();
 
-    Load(int requests) {
-      nanos = new long[requests];
+    Load(Service<Q, A> service, Words options, int concurrency) {
+      this.service = service;
+      this.options = options;
+      discards = Integer.parseInt(options.option("discards", "0"));
+      seed = Long.parseLong(options.option("seed", "1"));
+      nanos = new long[Integer.parseInt(options.option("requests", "1000"))];
+      callers = new AtomicInteger(concurrency);
     }
 
     void run() {
       int index = sent.getAndIncrement();
-      if (index >= nanos.length) return;
+      if (stopped || index >= nanos.length) {
+        if (callers.decrementAndGet() == 0) finish();
+        return;
+      }
+      // Of its own for each call, so that a seed means the same calls whatever order they are sent in.
+      RandomGenerator random = new SplittableRandom(seed * nanos.length + index);
       long began = System.nanoTime();
-      next.apply(index).respond((result) -> {
-        nanos[index] = System.nanoTime() - began;
+      Call<Q, A> call = peer.call(options.numbered(index, random));
+      Future<Boolean> reply = send(service, call, options).map((result) -> call.right(result));
+      if (random.nextInt(100) < discards) giveUp(reply, random.nextInt(DISCARD_MICROS));
+      reply.respond((result) -> {
+        nanos[answered.getAndIncrement()] = System.nanoTime() - began;
         if (result instanceof Return<Boolean> done && !done.r()) wrong.incrementAndGet();
         if (result instanceof Throw<Boolean> failed) {
-          synchronized (errors) {
-            errors.merge(kind(failed.e()), 1, Integer::sum);
+          if (Cancelled.isCauseOf(failed.e())) discarded.incrementAndGet();
+          else {
+            synchronized (errors) {
+              errors.merge(kind(failed.e()), 1, Integer::sum);
+            }
           }
         }
-        if (answered.incrementAndGet() == nanos.length) finish();
-        else run();
+        run();
         return BoxedUnit.UNIT;
       });
     }
 
-    private void finish() {
-      double seconds = (System.nanoTime() - start) / 1e9;
-      Arrays.sort(nanos);
-      int failed = errors.values().stream().mapToInt(Integer::intValue).sum();
-      done.setValue(Json.object("requests", nanos.length, "succeeded", nanos.length - failed, "failed", failed,
-        "wrong", wrong.get(), "errors", errors, "millis", Math.round(seconds * 1000), "perSecond", Math.round(nanos.length / seconds),
-        "p50Micros", at(0.5), "p99Micros", at(0.99)));
+    /** At once when `micros` is in the first tenth, so that some never leave. */
+    private void giveUp(Future<Boolean> reply, int micros) {
+      if (micros < DISCARD_MICROS / 10) reply.raise(new Cancelled());
+      else DISCARDS.schedule(() -> reply.raise(new Cancelled()), micros, TimeUnit.MICROSECONDS);
     }
 
-    private long at(double quantile) {
-      return nanos[(int) (quantile * (nanos.length - 1))] / 1000;
+    private void finish() {
+      double seconds = (System.nanoTime() - start) / 1e9;
+      int ended = answered.get();
+      Arrays.sort(nanos, 0, ended);
+      int failed = errors.values().stream().mapToInt(Integer::intValue).sum();
+      done.setValue(Json.object("requests", ended, "succeeded", ended - failed - discarded.get(), "discarded",
+        discarded.get(), "failed", failed, "wrong", wrong.get(), "errors", errors, "millis", Math.round(seconds * 1000),
+        "perSecond", Math.round(ended / seconds), "p50Micros", at(0.5, ended), "p99Micros", at(0.99, ended)));
+    }
+
+    private long at(double quantile, int ended) {
+      return ended == 0 ? 0 : nanos[(int) (quantile * (ended - 1))] / 1000;
     }
   }
 

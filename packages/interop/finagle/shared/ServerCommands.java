@@ -2,6 +2,8 @@ import com.twitter.finagle.ListeningServer;
 import com.twitter.finagle.Mux$param$MaxFrameSize;
 import com.twitter.finagle.Mux$param$MaxFrameSize$;
 import com.twitter.finagle.Stack;
+import com.twitter.finagle.param.OppTls;
+import com.twitter.finagle.ssl.OpportunisticTls;
 import com.twitter.finagle.util.DefaultTimer;
 import com.twitter.util.Duration;
 import com.twitter.util.Future;
@@ -12,6 +14,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.function.Function;
+import scala.Option;
 import scala.runtime.BoxedUnit;
 
 /** The commands of a server, whatever it serves. */
@@ -33,13 +36,28 @@ final class ServerCommands implements Console.Commands {
     this.port = ((InetSocketAddress) server.boundAddress()).getPort();
   }
 
-  /** The client or server with the window of `--window`, in bytes, when that is given. */
+  /** The client or server with the window of `--window`, in bytes, and the level of `--tls`, when they are given. */
+  static <T extends Stack.Parameterized<?>> T configured(T stack, Words options) {
+    T configured = stack;
+    if (options.has("window")) {
+      StorageUnit window = StorageUnit.fromBytes(Long.parseLong(options.option("window", "")));
+      configured = with(configured, new Mux$param$MaxFrameSize(window), Mux$param$MaxFrameSize$.MODULE$.param());
+    }
+    if (options.has("tls")) {
+      // A level is told to the peer whether or not there are keys; without keys no TLS could start.
+      OpportunisticTls.Level level = switch (options.option("tls", "")) {
+        case "desired" -> OpportunisticTls.Desired$.MODULE$;
+        case "required" -> OpportunisticTls.Required$.MODULE$;
+        default -> throw new IllegalArgumentException("--tls desired or required");
+      };
+      configured = with(configured, OppTls.apply(Option.apply(level)), OppTls.param());
+    }
+    return configured;
+  }
+
   @SuppressWarnings("unchecked")
-  static <T extends Stack.Parameterized<?>> T windowed(T stack, Words options) {
-    if (!options.has("window")) return stack;
-    StorageUnit window = StorageUnit.fromBytes(Long.parseLong(options.option("window", "")));
-    return ((Stack.Parameterized<T>) stack)
-      .configured(new Mux$param$MaxFrameSize(window), Mux$param$MaxFrameSize$.MODULE$.param());
+  private static <T extends Stack.Parameterized<?>, P> T with(T stack, P value, Stack.Param<P> param) {
+    return ((Stack.Parameterized<T>) stack).configured(value, param);
   }
 
   int port() {

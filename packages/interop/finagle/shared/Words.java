@@ -3,12 +3,15 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.random.RandomGenerator;
+import java.util.regex.Pattern;
 
 /** Words and `--name value` options, from a command line or from the program's arguments. */
 final class Words {
   private static final Set<String> FLAGS = Set.of("reject-sessions", "finagle-stats", "hex");
   private static final Set<String> VALUES = Set.of("port", "window", "client-id", "timeout", "cancel", "dtab", "dst",
-    "context", "header", "pad", "requests", "concurrency");
+    "context", "header", "pad", "requests", "concurrency", "discards", "seed", "tls", "forward");
+  private static final Pattern FILLER = Pattern.compile("\\{x:(\\d+)\\}");
 
   final List<String> plain = new ArrayList<>();
   private final Map<String, List<String>> options = new HashMap<>();
@@ -59,11 +62,14 @@ final class Words {
     return both;
   }
 
-  /** With `{}` in a plain word replaced by a number. */
-  Words numbered(int number) {
-    if (plain.stream().noneMatch((word) -> word.contains("{}"))) return this;
+  /** With `{}` in a plain word replaced by a number, and `{x:N}` by less than N times `x`. */
+  Words numbered(int number, RandomGenerator random) {
+    if (plain.stream().noneMatch((word) -> word.contains("{"))) return this;
     Words numbered = new Words(List.of());
-    for (String word : plain) numbered.plain.add(word.replace("{}", String.valueOf(number)));
+    for (String word : plain) {
+      String filled = FILLER.matcher(word).replaceAll((match) -> "x".repeat(random.nextInt(Integer.parseInt(match.group(1)))));
+      numbered.plain.add(filled.replace("{}", String.valueOf(number)));
+    }
     numbered.options.putAll(options);
     return numbered;
   }

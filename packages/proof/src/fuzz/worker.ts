@@ -30,7 +30,7 @@ for (let index = Number(fromText); index < Number(toText); index++) {
     const crash: Crash = {
       index,
       hex: Buffer.from(input).toString("hex").slice(0, 4000),
-      what: error instanceof Error ? `${error.name}: ${error.message}\n${error.stack ?? ""}` : String(error)
+      what: error instanceof Error ? error.stack ?? error.message : String(error)
     }
     process.send!({ crash })
   }

@@ -22,7 +22,7 @@ final class BodyClient implements ClientCommands.Peer<Request, Response> {
 
   @Override
   public Service<Request, Response> connect(Name name, Words options, Counters counters) {
-    Mux.Client client = (Mux.Client) ServerCommands.windowed(Mux.client(), options)
+    Mux.Client client = (Mux.Client) ServerCommands.configured(Mux.client(), options)
       .withRequestTimeout(ClientCommands.timeout(options));
     if (counters != null) client = (Mux.Client) client.withStatsReceiver(counters);
     return client.newService(name, "body");

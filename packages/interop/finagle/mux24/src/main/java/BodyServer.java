@@ -13,10 +13,13 @@ final class BodyServer extends Service<Request, Response> {
   private static final int TEXT = 4096;
   private final Handler handler;
   private final Session session;
+  private final Service<Request, Response> next;
 
-  BodyServer(Handler handler, Session session) {
+  /** `next` answers `seen` in place of this server, unless it is null. */
+  BodyServer(Handler handler, Session session, Service<Request, Response> next) {
     this.handler = handler;
     this.session = session;
+    this.next = next;
   }
 
   @Override
@@ -35,6 +38,7 @@ final class BodyServer extends Service<Request, Response> {
       case "error" -> Future.exception(new RuntimeException(rest));
       case "slow" -> handler.late(Long.parseLong(rest), Responses.make(Bufs.utf8Buf("slow")), session);
       case "seen" -> {
+        if (next != null) yield next.apply(request);
         String seen = Json.write(handler.seen(session, request.destination(), request.contexts()));
         yield Future.value(Responses.make(Bufs.utf8Buf(seen)));
       }

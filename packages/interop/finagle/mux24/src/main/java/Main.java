@@ -1,4 +1,6 @@
 import com.twitter.finagle.Mux;
+import com.twitter.finagle.Resolver;
+import com.twitter.finagle.Service;
 import com.twitter.finagle.ServiceFactory;
 import com.twitter.finagle.mux.Request;
 import com.twitter.finagle.mux.Response;
@@ -24,9 +26,11 @@ public final class Main {
     Handler handler = new Handler();
     Counters counters = Counters.asked(options);
     Mux.Server plain = counters == null ? Mux.server() : (Mux.Server) Mux.server().withStatsReceiver(counters);
-    Mux.Server server = sessions.watching(ServerCommands.windowed(plain, options));
+    Mux.Server server = sessions.watching(ServerCommands.configured(plain, options));
+    Service<Request, Response> next = options.has("forward")
+      ? Mux.client().newService(Resolver.eval(options.option("forward", "")), "next") : null;
     ServiceFactory<Request, Response> services =
-      sessions.factory(options.has("reject-sessions"), (session) -> new BodyServer(handler, session));
+      sessions.factory(options.has("reject-sessions"), (session) -> new BodyServer(handler, session, next));
     ServerCommands commands =
       new ServerCommands(options, sessions, handler, counters, (address) -> server.serve(address, services));
     Console.serve(Json.object("mode", "server", "port", commands.port()), commands);

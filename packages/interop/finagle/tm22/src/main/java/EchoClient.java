@@ -32,7 +32,7 @@ final class EchoClient implements ClientCommands.Peer<ThriftClientRequest, byte[
 
   @Override
   public Service<ThriftClientRequest, byte[]> connect(Name name, Words options, Counters counters) {
-    ThriftMux.Client client = ServerCommands.windowed(ThriftMux.client(), options)
+    ThriftMux.Client client = ServerCommands.configured(ThriftMux.client(), options)
       .withRequestTimeout(ClientCommands.timeout(options));
     if (options.has("client-id")) client = client.withClientId(new ClientId(options.option("client-id", "")));
     if (counters != null) client = client.withStatsReceiver(counters);

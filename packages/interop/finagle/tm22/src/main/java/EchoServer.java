@@ -4,6 +4,7 @@ import com.twitter.finagle.context.Contexts;
 import com.twitter.finagle.context.LocalContext;
 import com.twitter.finagle.mux.Request;
 import com.twitter.finagle.mux.Response;
+import com.twitter.finagle.thrift.ThriftClientRequest;
 import com.twitter.util.Future;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
@@ -25,10 +26,13 @@ final class EchoServer extends Service<byte[], byte[]> {
   private static final LocalContext.Key<Request> REQUEST = Contexts.local().newKey();
   private final Handler handler;
   private final Session session;
+  private final Service<ThriftClientRequest, byte[]> next;
 
-  EchoServer(Handler handler, Session session) {
+  /** `next` answers `seen` in place of this server, unless it is null. */
+  EchoServer(Handler handler, Session session, Service<ThriftClientRequest, byte[]> next) {
     this.handler = handler;
     this.session = session;
+    this.next = next;
   }
 
   /** Keeps the mux request in reach of the service, which sees no more than the Thrift bytes of it. */
@@ -61,6 +65,7 @@ final class EchoServer extends Service<byte[], byte[]> {
         case "crash" -> Future.exception(new IllegalStateException(Codec.readWhy(in)));
         case "slow" -> handler.late(millis(in), bytes(call, (out) -> Codec.text(out, 0, "slow")), session);
         case "seen" -> {
+          if (next != null) yield next.apply(new ThriftClientRequest(bytes, false));
           Request request = Contexts.local().apply(REQUEST);
           String seen = Json.write(handler.seen(session, request.destination(), request.contexts()));
           yield reply(call, (out) -> Codec.text(out, 0, seen));

@@ -1,5 +1,8 @@
+import com.twitter.finagle.Resolver;
+import com.twitter.finagle.Service;
 import com.twitter.finagle.ServiceFactory;
 import com.twitter.finagle.ThriftMux;
+import com.twitter.finagle.thrift.ThriftClientRequest;
 import java.util.Arrays;
 
 /** A ThriftMux server or client of Finagle 22.7.0, told over stdin what to do. */
@@ -22,10 +25,12 @@ public final class Main {
     Handler handler = new Handler();
     Counters counters = Counters.asked(options);
     ThriftMux.Server plain = counters == null ? ThriftMux.server() : ThriftMux.server().withStatsReceiver(counters);
-    ThriftMux.Server windowed = ServerCommands.windowed(plain, options);
-    ThriftMux.Server server = sessions.watching(windowed.filtered(new EchoServer.Envelope()));
+    ThriftMux.Server configured = ServerCommands.configured(plain, options);
+    ThriftMux.Server server = sessions.watching(configured.filtered(new EchoServer.Envelope()));
+    Service<ThriftClientRequest, byte[]> next = options.has("forward")
+      ? ThriftMux.client().newService(Resolver.eval(options.option("forward", "")), "next") : null;
     ServiceFactory<byte[], byte[]> services =
-      sessions.factory(options.has("reject-sessions"), (session) -> new EchoServer(handler, session));
+      sessions.factory(options.has("reject-sessions"), (session) -> new EchoServer(handler, session, next));
     ServerCommands commands =
       new ServerCommands(options, sessions, handler, counters, (address) -> server.serve(address, services));
     Console.serve(Json.object("mode", "server", "port", commands.port()), commands);

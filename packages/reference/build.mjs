@@ -1,0 +1,73 @@
+// The API reference of the published packages: their doc comments as markdown, written to `api/`. `npm run docs` runs it. It fails
+// when an exported name, or a property of an options interface, has no doc comment; with `--check` it looks for that only, and
+// writes nothing.
+//
+// typedoc reads TypeScript with the compiler's own interface, which ends with TypeScript 6: so this package has a compiler of its own.
+import { readFileSync } from "node:fs"
+import { dirname, join } from "node:path"
+import { fileURLToPath } from "node:url"
+import { Application, Comment, Converter, ReflectionKind } from "typedoc"
+
+const here = dirname(fileURLToPath(import.meta.url))
+const packages = dirname(here)
+
+const entryPoints = [
+  "core/src/index.ts",
+  "core/src/options.ts",
+  "core/src/testing/index.ts",
+  "mux/src/index.ts",
+  "mux/src/testing/index.ts",
+  "thrift/src/index.ts",
+  "thriftmux/src/index.ts"
+]
+
+const app = await Application.bootstrapWithPlugins({
+  name: "Scales for TypeScript",
+  plugin: ["typedoc-plugin-markdown"],
+  tsconfig: join(here, "tsconfig.json"),
+  basePath: packages,
+  entryPoints: entryPoints.map((path) => join(packages, path)),
+  out: join(here, "api"),
+  readme: "none",
+  disableSources: true,
+  excludeInternal: true,
+  excludePrivate: true,
+  // What classes get from Effect is documented there.
+  excludeExternals: true,
+  // The repository's own compiler has checked the types.
+  skipErrorChecking: true,
+  validation: { notExported: false },
+  logLevel: "Warn"
+})
+
+// A file's first comment is what its module or namespace is; typedoc would take it for its first import's.
+app.converter.on(Converter.EVENT_RESOLVE_BEGIN, (context) => {
+  for (const reflection of context.project.getReflectionsByKind(ReflectionKind.Module | ReflectionKind.Namespace)) {
+    // By its symbol: a module is a file, and a namespace here is `export * as Name` of one.
+    const file = context.getSymbolFromReflection(reflection)?.declarations?.find((node) => node.fileName !== undefined)
+    const text = /^\/\*\*(.*?)\*\//s.exec(readFileSync(file?.fileName ?? "", "utf8"))?.[1]?.replace(/^\s*\* ?/gm, "").trim()
+    if (text !== undefined) reflection.comment = new Comment([{ kind: "text", text }])
+    // As it is imported, not where it lies.
+    reflection.name = reflection.name.replace(/^(\w+)\/src/, "@scales-rpc/$1")
+  }
+})
+
+/** The names that have no doc comment, from the exports of `parent` down. */
+const undocumented = (parent) =>
+  (parent.children ?? []).flatMap((child) => {
+    const documented = child.hasComment() || child.signatures?.some((signature) => signature.hasComment()) ||
+      child.type?.declaration?.signatures?.some((signature) => signature.hasComment()) || child.isReference()
+    const inside = child.kindOf(ReflectionKind.Module | ReflectionKind.Namespace) ||
+      (child.kindOf(ReflectionKind.Interface) && child.name.endsWith("Options"))
+    return [...(documented ? [] : [child.getFullName()]), ...(inside ? undocumented(child) : [])]
+  })
+
+const project = await app.convert()
+if (project === undefined) process.exit(1)
+const missing = undocumented(project)
+for (const name of missing) console.error(`no doc comment: ${name}`)
+if (missing.length > 0) process.exit(1)
+if (process.argv.includes("--check")) {
+  console.log(`${project.getReflectionsByKind(ReflectionKind.SomeExport).length} exported names, all documented`)
+} else await app.generateOutputs(project)
+process.exit(app.logger.hasErrors() || app.logger.hasWarnings() ? 1 : 0)
