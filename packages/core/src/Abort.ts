@@ -52,6 +52,10 @@ export class Abort extends Timer implements AbortListener {
   #first: AbortListener | undefined = undefined
   #rest: Array<AbortListener> | undefined = undefined
   #parent: Abort | undefined = undefined
+  /** What this was forked from, for as long as anything is held. */
+  #origin: Abort | undefined = undefined
+  #holds = 0
+  #whenReleased: (() => void) | undefined = undefined
 
   /** `deadline` in milliseconds of the stack's clock; `timeoutMillis` how long that was from the call's start. */
   constructor(deadline: number, timeoutMillis: number) {
@@ -103,6 +107,7 @@ export class Abort extends Timer implements AbortListener {
     if (this.reason !== undefined) child.reason = this.reason
     else {
       child.#parent = this
+      child.#origin = this
       this.on(child)
     }
     return child
@@ -112,6 +117,26 @@ export class Abort extends Timer implements AbortListener {
   release(): void {
     this.#parent?.off(this)
     this.#parent = undefined
+  }
+
+  /** Whether something of the call outlives its `send`: a response that an attempt holds. */
+  get held(): boolean {
+    return this.#holds > 0
+  }
+
+  /** Something more is held, or with -1 less. The call, with its deadline, lasts until nothing is. */
+  hold(change: number): void {
+    this.#holds += change
+    this.#origin?.hold(change)
+    if (this.#holds > 0 || change > 0) return
+    const released = this.#whenReleased
+    this.#whenReleased = undefined
+    released?.()
+  }
+
+  /** Calls `f` once, when nothing is held any more. */
+  whenReleased(f: () => void): void {
+    this.#whenReleased = f
   }
 
   /** How many waits listen: 0 once the call has ended. */

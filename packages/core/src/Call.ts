@@ -98,7 +98,7 @@ export interface Attempt extends Call {
   readonly onEnd: (this: Attempt, f: Hook) => void
   /**
    * The response outlives `send`, as a streamed body does: the attempt ends when the result is called, or `send` fails. Until
-   * then the endpoint counts it as load.
+   * then the endpoint counts it as load, the call is outstanding, and its deadline still aborts it: who holds listens to `abort`.
    */
   readonly hold: (this: Attempt) => (outcome: Outcome) => void
   /** @internal */
@@ -113,17 +113,19 @@ function onEnd(this: Attempt, f: Hook): void {
 }
 
 function hold(this: Attempt): (outcome: Outcome) => void {
-  const state = this.state
+  const { abort, state } = this
   state.held++
+  abort.hold(1)
   let released = false
   return (outcome) => {
-    if (released) return
+    if (released || state.ended) return
     released = true
-    state.held--
-    if (outcome !== "success") {
-      state.held = 0
-      state.end(outcome)
-    } else if (state.held === 0 && state.pending !== undefined) state.end(state.pending)
+    // The first that fails ends the attempt for all that hold it.
+    const last = outcome === "success" ? 1 : state.held
+    state.held -= last
+    if (outcome !== "success") state.end(outcome)
+    else if (state.held === 0 && state.pending !== undefined) state.end(state.pending)
+    abort.hold(-last)
   }
 }
 
@@ -153,7 +155,11 @@ export const beginAttempt = (call: Call, endpoint: Endpoint, now: () => number):
 export const settleAttempt = (attempt: Attempt, exit: Exit.Exit<unknown, unknown>): void => {
   const { abort, state } = attempt
   // A failed exchange has no body that could outlive it.
-  if (Exit.isFailure(exit)) state.held = 0
+  if (Exit.isFailure(exit) && state.held > 0) {
+    const { held } = state
+    state.held = 0
+    abort.hold(-held)
+  }
   // A reply that came before the abort was heard is a reply.
   if (abort.reason !== undefined && Exit.isFailure(exit)) {
     return state.end(abort.reason._tag === "Timeout" ? "failure" : "ignored")

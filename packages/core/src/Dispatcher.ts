@@ -182,7 +182,13 @@ export const make = (
             const exchange = run(call)
             return stack.filtered() ? bounded(call, exchange) : exchange
           }),
-          (exit) => call === undefined ? undefined : ended(call, exit)
+          (exit) => {
+            const begun = call
+            if (begun === undefined) return undefined
+            if (Exit.isFailure(exit) || !begun.abort.held) return ended(begun, exit)
+            begun.abort.whenReleased(() => ended(begun, exit))
+            return undefined
+          }
         )
       })
     return { dispatch }

@@ -7,6 +7,12 @@ import type { Endpoint } from "./Endpoint.ts"
 import type { EndpointSink, Family, MessageSink } from "./Sink.ts"
 import { Stack } from "./Stack.ts"
 
+const registered = (where: string) =>
+  Effect.flatMap(Stack, (stack) => {
+    stack.markFiltered()
+    return stack.register({ role: "filter", description: `a filter ${where}`, options: {}, snapshot: () => undefined })
+  })
+
 /**
  * A filter above the balancer: sees each call once, whatever is sent again below it. `make` gets the sink below and gives the one
  * to use in its place; it runs once, when the layer is built, and may need services and a scope.
@@ -21,7 +27,7 @@ export const above = <Id extends string, Req, Res, E, E2 = never, R = never>(
   Layer.effect(
     family.Balanced,
     Effect.gen(function*() {
-      ;(yield* Stack).markFiltered()
+      yield* registered("above the balancer: on every call")
       return yield* make(yield* family.Balanced)
     })
   ) as Layer.Layer<`${Id}/Balanced`, E2, `${Id}/Balanced` | Stack | Exclude<R, Scope.Scope>>
@@ -40,7 +46,7 @@ export const below = <Id extends string, Req, Res, E, R = never>(
   Layer.effect(
     family.Endpoints,
     Effect.gen(function*() {
-      ;(yield* Stack).markFiltered()
+      yield* registered("below the balancer: on every attempt at one endpoint")
       const inner = yield* family.Endpoints
       const context = yield* Effect.context<Exclude<R, Scope.Scope>>()
       return family.Endpoints.of({

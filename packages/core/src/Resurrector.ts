@@ -74,12 +74,14 @@ const make = <Req, Res, E>(
     let joined: Set<(fault: RpcError | undefined) => void> = new Set()
     let nextAttempt = Infinity
     let lastFailed = -Infinity
+    let openSince = -Infinity
 
     const fastFailure = () => new FastFailure({ endpoint, cause, nextAttempt })
 
     /** Closed without a fault was drained or closed on purpose: it is opened again on demand, with no backoff. */
     const mirror = () => {
       const { fault, state } = inner.status
+      if (state === "Open" && status.state !== "Open") openSince = stack.now()
       status.set(state === "Closed" ? "Idle" : state, fault)
     }
 
@@ -159,8 +161,10 @@ const make = <Req, Res, E>(
     const goDown = (fault: RpcError) => {
       isDown = true
       cause = fault
-      // A connection that broke is no failed attempt: a call that needs the endpoint may try at once.
-      lastFailed = fault._tag === "ConnectFailed" ? stack.now() : -Infinity
+      // A connection that broke is no failed attempt: a call that needs the endpoint may try at once. One that broke as soon as
+      // it was there is: a server that accepts and resets is not to be connected to for every call.
+      const failed = fault._tag === "ConnectFailed" || stack.now() - openSince < shared.demandMillis
+      lastFailed = failed ? stack.now() : -Infinity
       nextDelay = delays(shared.backoff, stack, run)
       shared.down.add(wake)
       scheduleNext()

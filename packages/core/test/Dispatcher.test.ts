@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import {
   abortFailure,
+  type Attempt,
   type Call,
   classifyExit,
   describe as describeStack,
@@ -144,6 +145,80 @@ describe("a dispatcher", () => {
         )
         assert.strictEqual(error.option, "timeout")
       }
+    }))
+})
+
+describe("a reply whose body outlives its send", () => {
+  const held = (script: { answer: unknown }, ends: Array<() => void>) => {
+    const typed = script as { answer: (request: string, attempt: Attempt) => Effect.Effect<string> }
+    typed.answer = (_, attempt) => {
+      const release = attempt.hold()
+      const listener = {
+        onAbort: () => {
+          ends.push(() => {})
+          release("failure")
+        }
+      }
+      attempt.abort.on(listener)
+      ends.push(() => {
+        attempt.abort.off(listener)
+        release("success")
+      })
+      return Effect.succeed("head")
+    }
+  }
+  const load = Effect.map(Stack, (shared) => {
+    const state = (role: string) => shared.nodes().find((node) => node.role === role)!.snapshot()
+    const { endpoints } = state("balancer") as { endpoints: ReadonlyArray<{ load: number }> }
+    return [(state("dispatcher") as { outstanding: number }).outstanding, endpoints[0]!.load, shared.deadlines.size]
+  })
+
+  it.effect("keeps its call outstanding, its endpoint loaded and its deadline armed until it ends", () =>
+    Effect.gen(function*() {
+      const client = yield* TextClient
+      const ends: Array<() => void> = []
+      held(yield* ScriptedConnector, ends)
+      yield* (yield* TestServerSet).bind(endpoints(1))
+      assert.strictEqual(yield* client.call("hi"), "head")
+      assert.deepStrictEqual(yield* load, [1, 1, 1])
+      ends[0]!()
+      ends[0]!()
+      assert.deepStrictEqual(yield* load, [0, 0, 0])
+    }).pipe(Effect.provide(stack())))
+
+  it.effect("is ended by the deadline of its call", () =>
+    Effect.gen(function*() {
+      const client = yield* TextClient
+      const ends: Array<() => void> = []
+      held(yield* ScriptedConnector, ends)
+      yield* (yield* TestServerSet).bind(endpoints(1))
+      yield* client.call("hi")
+      yield* TestClock.adjust("9999 millis")
+      assert.lengthOf(ends, 1)
+      yield* TestClock.adjust("1 millis")
+      assert.lengthOf(ends, 2)
+      assert.deepStrictEqual(yield* load, [0, 0, 0])
+    }).pipe(Effect.provide(stack())))
+
+  it.effect("is waited for when the stack drains", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const context = yield* Layer.buildWithScope(stack({ stack: { drainTimeout: "3 seconds" } }), scope)
+      const ends: Array<() => void> = []
+      yield* Effect.provideContext(
+        Effect.gen(function*() {
+          held(yield* ScriptedConnector, ends)
+          yield* (yield* TestServerSet).bind(endpoints(1))
+          yield* (yield* TextClient).call("hi")
+        }),
+        context
+      )
+      const closing = yield* start(Scope.close(scope, Exit.void))
+      yield* TestClock.adjust("2999 millis")
+      assert.isUndefined(closing.pollUnsafe())
+      ends[0]!()
+      yield* settle
+      assert.isDefined(closing.pollUnsafe())
     }))
 })
 

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Filter, Nacked, type Outcome, Stack, textKey } from "@scales-rpc/core"
+import { describe as describeStack, Filter, Nacked, type Outcome, Stack, textKey } from "@scales-rpc/core"
 import { ScriptedConnector, TestServerSet } from "@scales-rpc/core/testing"
 import { Context, Effect, Exit, Layer, Scope } from "effect"
 import { endpoints, settle, stack, start, stop, Text, TextClient } from "./support.ts"
@@ -83,6 +83,33 @@ describe("a filter below the balancer", () => {
       yield* set.bind(endpoints(2, 3))
       yield* settle
       assert.deepStrictEqual(log, ["made h:1", "made h:2", "gone h:1", "made h:3"])
+    }).pipe(Effect.provide(stack({ below })))
+  })
+
+  it.effect("that cannot be made costs its endpoint, not the others", () => {
+    const below = Filter.below(
+      Text,
+      (inner, endpoint) => endpoint.port === 1 ? Effect.die(new Error("no")) : Effect.succeed(inner)
+    )
+    return Effect.gen(function*() {
+      const client = yield* TextClient
+      const set = yield* TestServerSet
+      yield* set.bind(endpoints(1, 2))
+      assert.strictEqual(yield* client.call("hi"), "h:2 hi")
+      yield* set.bind(endpoints(1, 3))
+      yield* settle
+      assert.strictEqual(yield* client.call("hi"), "h:3 hi")
+    }).pipe(Effect.provide(stack({ below })))
+  })
+
+  it.effect("is shown when the stack is described", () => {
+    const below = Filter.below(Text, (inner) => Effect.succeed(inner))
+    return Effect.gen(function*() {
+      const roles = describeStack(yield* Stack).map(({ role }) => role)
+      assert.deepStrictEqual(
+        roles,
+        ["dispatcher", "balancer", "filter", "resurrector", "pool"].toSpliced(1, 0, "requeue")
+      )
     }).pipe(Effect.provide(stack({ below })))
   })
 

@@ -287,6 +287,17 @@ describe("a call to an endpoint that is down", () => {
     assert.deepStrictEqual(attempts(), [0, 100, 200, 300, 400, 500, 600, 700, 800, 900, 1_000])
   })
 
+  test("that broke as soon as it was there is tried no sooner than the interval allows", function*() {
+    const { accept, attempts, breakIt, hand, send } = yield* resurrected({ backoff: Schedule.spaced("1 hour") })
+    accept(1)
+    hand.at(1).status.set("Open")
+    breakIt(1)
+    for (let i = 0; i < 5; i++) assert.strictEqual((yield* Effect.flip(send()))._tag, "FastFailure")
+    assert.deepStrictEqual(attempts(), [])
+    yield* TestClock.adjust("50 millis")
+    assert.deepStrictEqual(attempts(), [50])
+  })
+
   test("does not put off an attempt that is nearer", function*() {
     const { attempts, breakIt, send } = yield* resurrected({
       demandInterval: "1 second",

@@ -67,6 +67,7 @@ describe("a stack", () => {
       const script = yield* ScriptedConnector
       yield* (yield* TestServerSet).bind(endpoints(1))
       yield* client.call("hi")
+      yield* TestClock.adjust("1 second")
       script.refuse("h:1")
       script.breakAll("h:1")
       const error = yield* Effect.flip(client.call("hi"))

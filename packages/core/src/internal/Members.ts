@@ -3,7 +3,7 @@
  * joins and closed when it has left and drained; load counted by attempt; calls that wait for a first state or a first open
  * endpoint. How to choose is the balancer's own: a `Picker`.
  */
-import type * as Cause from "effect/Cause"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
@@ -136,7 +136,17 @@ export const make = <Req, Res, E>(
           return
         }
         const own = Scope.forkUnsafe(scope)
-        const sink = yield* Scope.provide(factory.make(endpoint), own)
+        const made = yield* Effect.exit(Scope.provide(factory.make(endpoint), own))
+        if (Exit.isFailure(made)) {
+          yield* Scope.close(own, made)
+          if (Cause.hasInterruptsOnly(made.cause)) return yield* made
+          // A filter's defect costs its endpoint, not the watch over the others.
+          return yield* Effect.logError(
+            `${stack.name}: endpoint ${endpoint.key} is left out: its sink could not be made`,
+            made.cause
+          )
+        }
+        const sink = made.value
         const member = new Member(endpoint, sink, own, release)
         member.rank = rank(sink.status.state)
         member.unsubscribe = sink.status.subscribe(() => observe(member))
