@@ -1,9 +1,9 @@
 // Builds the published packages from nothing, packs each as a registry would get it, has the tarballs checked, and prints what
 // each weighs and what importing it costs, so that growth is seen. `--out FOLDER` keeps the tarballs.
 import { execFile } from "node:child_process"
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs"
+import { globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs"
 import { tmpdir } from "node:os"
-import { dirname, join, resolve } from "node:path"
+import { delimiter, dirname, join, resolve } from "node:path"
 import { fileURLToPath } from "node:url"
 import { parseArgs } from "node:util"
 
@@ -12,8 +12,14 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const out = values.out === undefined ? mkdtempSync(join(tmpdir(), "scales-rpc-build-")) : resolve(values.out)
 process.on("exit", () => values.out === undefined && rmSync(out, { recursive: true, force: true }))
 
-/** As a shell starts it: none of what the caller told its own Node. */
-const env = { ...process.env, NODE_OPTIONS: undefined, NODE_COMPILE_CACHE: undefined, NODE_V8_COVERAGE: undefined }
+/** As a shell starts it, with the tools of this repository: none of what the caller told its own Node. */
+const env = {
+  ...process.env,
+  PATH: join(root, "node_modules", ".bin") + delimiter + process.env.PATH,
+  NODE_OPTIONS: undefined,
+  NODE_COMPILE_CACHE: undefined,
+  NODE_V8_COVERAGE: undefined
+}
 
 /** Runs a command and gives what it wrote; ends the build, with what it wrote, when it fails. */
 const run = (command, ...args) =>
@@ -25,9 +31,10 @@ const run = (command, ...args) =>
     })
   )
 
-const folders = readdirSync(join(root, "packages")).map((name) => join(root, "packages", name)).filter((folder) =>
-  JSON.parse(readFileSync(join(folder, "package.json"), "utf8")).private !== true
-)
+const folders = globSync(join(root, "packages/*/package.json"))
+  .filter((path) => JSON.parse(readFileSync(path, "utf8")).private !== true)
+  .map(dirname)
+  .toSorted()
 
 for (const folder of folders) rmSync(join(folder, "dist"), { recursive: true, force: true })
 await run("tsc", "-b", ...folders)
@@ -40,7 +47,8 @@ await Promise.all(packed.flatMap(({ filename }) => [
   run("attw", join(out, filename), "--profile", "esm-only", "--format", "ascii", "--no-color")
 ]))
 
-/** Milliseconds from start to end of a process that imports a module: the least of some runs, which load of the machine moves least. */
+// Milliseconds from start to end of a process that imports a module, or none: the least of some runs, which the load of the
+// machine moves least.
 const starts = new Map(["", "effect/Effect", ...packed.map(({ name }) => name)].map((name) => [name, Infinity]))
 for (let round = 0; round < 7; round++) {
   for (const [name, least] of starts) {

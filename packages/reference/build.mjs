@@ -45,7 +45,8 @@ app.converter.on(Converter.EVENT_RESOLVE_BEGIN, (context) => {
   for (const reflection of context.project.getReflectionsByKind(ReflectionKind.Module | ReflectionKind.Namespace)) {
     // By its symbol: a module is a file, and a namespace here is `export * as Name` of one.
     const file = context.getSymbolFromReflection(reflection)?.declarations?.find((node) => node.fileName !== undefined)
-    const text = /^\/\*\*(.*?)\*\//s.exec(readFileSync(file?.fileName ?? "", "utf8"))?.[1]?.replace(/^\s*\* ?/gm, "").trim()
+    const text = /^\/\*\*(.*?)\*\//s.exec(readFileSync(file?.fileName ?? "", "utf8"))?.[1]?.replace(/^\s*\* ?/gm, "")
+      .trim()
     if (text !== undefined) reflection.comment = new Comment([{ kind: "text", text }])
     // As it is imported, not where it lies.
     reflection.name = reflection.name.replace(/^(\w+)\/src/, "@scales-rpc/$1")

@@ -1,14 +1,28 @@
 /** The programs that the docs show, run as a reader would run them. */
 import { assert, it } from "@effect/vitest"
-import { Endpoint, RequestHeaders, resolve, Rpc, ServerSet } from "@scales-rpc/core"
-import { Scripted } from "@scales-rpc/core/testing"
+import {
+  Endpoint,
+  RequestHeaders,
+  Requeue,
+  resolve,
+  Resurrector,
+  Rpc,
+  ServerSet,
+  ServerSetState,
+  SingletonPool,
+  Stack,
+  Unsendable
+} from "@scales-rpc/core"
+import { Recorder, Scripted, ScriptedConnector, Seed, TestServerSet } from "@scales-rpc/core/testing"
 import { Mux } from "@scales-rpc/mux"
+import { Thrift } from "@scales-rpc/thrift"
 import { ThriftMux, ThriftMuxServer } from "@scales-rpc/thriftmux"
 import { Context, Effect, Fiber, Layer, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { mkdtemp, rename, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { byKey, Key } from "../src/balancer.ts"
 import { Echo, echoHandlers } from "../src/echo.ts"
 import * as Example from "../src/filter.ts"
 import { FileResolver } from "../src/resolver.ts"
@@ -27,9 +41,13 @@ it.live("client.ts calls a server and prints the reply", () =>
     assert.match(stdout, /text: 'hi!'/)
   }))
 
-it.live("server.ts loses no call when it gets SIGTERM under load", () =>
+/**
+ * Loads a program that serves Echo, and another server beside it, tells the program to stop with calls on it, and sees every call
+ * answered, those of the load and one that only the program can answer.
+ */
+const losesNoCall = (program: string, args: ReadonlyArray<string>) =>
   Effect.gen(function*() {
-    const stopping = yield* start(pathOf("src/server.ts"), ["0"])
+    const stopping = yield* start(pathOf(program), args)
     const [, uri] = yield* stopping.line(/listening on (.*)\n/)
     const staying = yield* ThriftMuxServer.make(Echo, echoHandlers())
     const both = yield* client(`${uri},${staying.uri.slice("tcp://".length)}`)
@@ -63,9 +81,20 @@ it.live("server.ts loses no call when it gets SIGTERM under load", () =>
     assert.strictEqual(yield* Fiber.join(last), "slow")
     assert.strictEqual(yield* stopping.ended, 0)
     assert.match(stopping.stdout(), /drained\n$/)
+    assert.strictEqual(stopping.stderr(), "")
     yield* more(100)
     stopped = true
     yield* Fiber.join(callers)
+  })
+
+it.live("server.ts loses no call when it gets SIGTERM under load", () => losesNoCall("src/server.ts", ["0"]))
+
+it.live("shutdown.ts loses no call when it gets SIGTERM under load, nor those it makes for its callers", () =>
+  Effect.gen(function*() {
+    const behind = yield* ThriftMuxServer.make(Echo, echoHandlers())
+    yield* losesNoCall("src/shutdown.ts", ["0", behind.uri])
+    assert.isAbove(behind.counts.requests, 0)
+    assert.deepStrictEqual(behind.sessions(), [])
   }))
 
 it.live("filter.ts signs every call", () =>
@@ -102,6 +131,88 @@ it.effect("filter.ts tells of slow attempts, whatever ended them", () =>
     assert.deepStrictEqual(yield* givingUpAfter(30), [])
     assert.deepStrictEqual(yield* givingUpAfter(31), ["a:1 31"])
   }))
+
+/** Calls of each key through `byKey`, over endpoints that tests move and break. */
+const keyed = (first: ReadonlyArray<Endpoint>) => {
+  const attempts: Array<Recorder.RecordedAttempt> = []
+  const EchoLive = Thrift.layer(Echo, Mux).pipe(
+    Layer.provide(Requeue.layer(Mux)),
+    Layer.provide(byKey(Mux)),
+    Layer.provide(Recorder.below(Mux, attempts)),
+    Layer.provide(Resurrector.layer(Mux)),
+    Layer.provide(SingletonPool.layer(Mux)),
+    Layer.provideMerge(Scripted.layer(Mux, () => Effect.fail(new Unsendable({ what: "a script", cause: undefined })))),
+    Layer.provideMerge(TestServerSet.layer(first.length === 0 ? undefined : ServerSetState.Bound(first))),
+    Layer.provide(Stack.layer("keyed")),
+    Layer.provide(Seed.layer(1))
+  )
+  /** Where a call of each of 100 keys goes, last. */
+  const places = Effect.gen(function*() {
+    const echo = yield* Echo
+    const found: Array<string> = []
+    for (let key = 0; key < 100; key++) {
+      yield* Effect.exit(echo.ping().pipe(Rpc.context(Key, `user ${key}`)))
+      found.push(attempts.at(-1)!.endpoint)
+    }
+    return found
+  })
+  return { attempts, EchoLive, places }
+}
+
+const endpoints = (...hosts: ReadonlyArray<string>) => hosts.map((host) => Endpoint.tcp(host, 1))
+
+it.effect("balancer.ts sends the calls of a key to one endpoint, and moves no other key's when one leaves", () => {
+  const { EchoLive, places } = keyed(endpoints("a", "b", "c", "d"))
+  return Effect.gen(function*() {
+    const before = yield* places
+    assert.deepStrictEqual(yield* places, before)
+    for (const { key } of endpoints("a", "b", "c", "d")) {
+      assert.isAbove(before.filter((place) => place === key).length, 10, key)
+    }
+    yield* (yield* TestServerSet).bind(endpoints("a", "b", "c"))
+    yield* Effect.yieldNow
+    const after = yield* places
+    assert.notInclude(after, "d:1")
+    assert.deepStrictEqual(after.map((place, key) => before[key] === "d:1" ? "d:1" : place), before)
+    assert.deepStrictEqual((yield* ScriptedConnector).live().map(({ endpoint }) => endpoint.host).toSorted(), [
+      "a",
+      "b",
+      "c"
+    ])
+  }).pipe(Effect.provide(EchoLive))
+})
+
+it.effect("balancer.ts goes elsewhere while an endpoint is down, and back when it is up", () => {
+  const { attempts, EchoLive, places } = keyed(endpoints("a", "b"))
+  return Effect.gen(function*() {
+    const script = yield* ScriptedConnector
+    const before = yield* places
+    script.refuse("a:1")
+    script.breakAll("a:1")
+    assert.deepStrictEqual(new Set(yield* places), new Set(["b:1"]))
+    script.accept("a:1")
+    yield* TestClock.adjust("1 minute")
+    assert.deepStrictEqual(yield* places, before)
+    assert.deepStrictEqual(attempts.filter(({ outcome }) => outcome === undefined), [])
+  }).pipe(Effect.provide(EchoLive))
+})
+
+it.effect("balancer.ts waits for a server set no longer than the call's deadline", () => {
+  const { EchoLive } = keyed([])
+  return Effect.gen(function*() {
+    const echo = yield* Echo
+    const begin = Effect.forkChild(Effect.flip(echo.ping().pipe(Rpc.deadline("1 second"))), { startImmediately: true })
+    const late = yield* begin
+    yield* TestClock.adjust("1 second")
+    assert.deepInclude(yield* Fiber.join(late), { _tag: "Timeout", reached: "no" })
+    const answered = yield* begin
+    yield* (yield* TestServerSet).bind(endpoints("a"))
+    assert.deepInclude(yield* Fiber.join(answered), { _tag: "Unsendable" })
+    yield* (yield* TestServerSet).bind([])
+    yield* Effect.yieldNow
+    assert.deepInclude(yield* Effect.flip(echo.ping()), { _tag: "NoEndpoints" })
+  }).pipe(Effect.provide(EchoLive))
+})
 
 it.live("resolver.ts follows the endpoints that a file names", () =>
   Effect.gen(function*() {

@@ -59,38 +59,36 @@ describe("README.md", () => {
   }
 })
 
-describe("docs/thriftmux.md", () => {
-  const named = (name: string) => of("docs/thriftmux.md").find(({ path }) => path.endsWith(`/${name}`))!
+/** A program of the docs, by its page and name. */
+const named = (document: string, name: string) => of(document).find(({ path }) => path.endsWith(`/${name}`))!
 
-  it.live("its server serves its client and its promises, and drains when it is told to", () =>
-    Effect.gen(function*() {
-      const server = yield* start(placed(named("server.ts"), "port: 8080", "port: 0"))
-      const [, port] = yield* server.line(/listening on tcp:\/\/0\.0\.0\.0:(\d+)\n/)
-      const uri = `tcp://localhost:${port}`
-      assert.deepInclude(yield* run(calling(named("client.ts"), uri)), { code: 0, stdout: "pong\n", stderr: "" })
-      assert.deepInclude(yield* run(calling(named("promises.ts"), uri)), {
-        code: 0,
-        stdout: "pong\nslow\n",
-        stderr: ""
-      })
-      server.child.kill("SIGTERM")
-      assert.strictEqual(yield* server.ended, 0)
-      assert.strictEqual(server.stderr(), "")
-    }))
-})
+it.live("the docs' server serves their client and their promises, and drains when it is told to", () =>
+  Effect.gen(function*() {
+    const server = yield* start(placed(named("docs/server.md", "server.ts"), "port: 8080", "port: 0"))
+    const [, port] = yield* server.line(/listening on tcp:\/\/0\.0\.0\.0:(\d+)\n/)
+    const uri = `tcp://localhost:${port}`
+    const client = calling(named("docs/getting-started.md", "client.ts"), uri)
+    assert.deepInclude(yield* run(client), { code: 0, stdout: "pong\n", stderr: "" })
+    const promises = calling(named("docs/promises.md", "promises.ts"), uri)
+    assert.deepInclude(yield* run(promises), { code: 0, stdout: "pong\nslow\n", stderr: "" })
+    server.child.kill("SIGTERM")
+    assert.strictEqual(yield* server.ended, 0)
+    assert.strictEqual(server.stderr(), "")
+  }))
 
-describe("docs/testing.md", async () => {
+describe("the tests of the docs", async () => {
   // The tests among the fences are tests of this file.
-  const tests = of("docs/testing.md").filter(isTest)
-  assert.isNotEmpty(tests)
+  const tests = fences.filter(isTest)
+  assert.deepStrictEqual(tests.map(({ document }) => document), ["docs/sinks.md", "docs/testing.md"])
   for (const { path } of tests) await import(/* @vite-ignore */ path)
 })
 
 // What type-checks can still fail to load: generated code has fewer exports than its declarations say.
 it.live("what is no program and no test loads", () =>
   Effect.gen(function*() {
-    const unrun = fences.filter((fence) => isProgram(fence) && !/^(README|docs\/thriftmux)\.md$/.test(fence.document))
-    assert.deepStrictEqual(unrun, [], "a program that no test runs")
+    const programs = fences.filter(isProgram).map(({ document }) => document)
+    const tried = ["README.md", "README.md", "docs/getting-started.md", "docs/promises.md", "docs/server.md"]
+    assert.deepStrictEqual(programs, tried, "a program that no test runs")
     const loader = writeLoader(fences.filter((fence) => !isProgram(fence) && !isTest(fence)))
     assert.deepInclude(yield* run(loader), { code: 0, stdout: "", stderr: "" })
   }))

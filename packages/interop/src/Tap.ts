@@ -1,4 +1,7 @@
-/** A tap on the wire between a client and a server of 127.0.0.1: passes everything on and counts the frames. */
+/**
+ * A tap on the wire between a client and a server of 127.0.0.1: counts the frames and passes everything on, or other frames in place
+ * of a client's, so that a stock server can be made to say what no stock client makes it say.
+ */
 import { FrameReader, Message } from "@scales-rpc/mux"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -17,6 +20,8 @@ export interface Tap {
   readonly address: string
   readonly requests: Frames
   readonly replies: Frames
+  /** How many clients have connected. */
+  readonly connections: () => number
 }
 
 const count = (frames: Frames) => (type: number, tag: number, body: Uint8Array): void => {
@@ -25,23 +30,42 @@ const count = (frames: Frames) => (type: number, tag: number, body: Uint8Array):
   frames.largest = Math.max(frames.largest, body.length)
 }
 
-const pass = (from: Net.Socket, to: Net.Socket, frames: Frames): void => {
+/** Frames, size and all, to pass on in place of one; `undefined`: that one. */
+export type Change = (type: number, tag: number, body: Uint8Array) => ReadonlyArray<Uint8Array> | undefined
+
+/** A frame with its size. */
+export const frame = (type: number, tag: number, body: string | Uint8Array = ""): Buffer => {
+  const header = Buffer.alloc(8)
+  const bytes = Buffer.from(body)
+  header.writeInt32BE(bytes.length + 4, 0)
+  header.writeInt32BE((type << 24) | tag, 4)
+  return Buffer.concat([header, bytes])
+}
+
+const pass = (from: Net.Socket, to: Net.Socket, frames: Frames, change?: Change): void => {
   const reader = new FrameReader()
   const counted = count(frames)
-  from.on("data", (chunk) => reader.push(chunk, counted)).on("error", () => to.destroy())
-  from.pipe(to)
+  const taken = change === undefined ? counted : (type: number, tag: number, body: Uint8Array): void => {
+    counted(type, tag, body)
+    for (const changed of change(type, tag, body) ?? [frame(type, tag, body)]) to.write(changed)
+  }
+  from.on("data", (chunk) => reader.push(chunk, taken)).on("error", () => to.destroy())
+  if (change === undefined) from.pipe(to)
+  else from.on("end", () => to.end())
 }
 
 /** A tap in front of a port, for as long as the scope is open. */
-export const make = (port: number): Effect.Effect<Tap, never, Scope.Scope> =>
+export const make = (port: number, change?: Change): Effect.Effect<Tap, never, Scope.Scope> =>
   Effect.gen(function*() {
     const requests = { fragments: 0, largest: 0 }
     const replies = { fragments: 0, largest: 0 }
     const sockets = new Set<Net.Socket>()
+    let connections = 0
     const server = Net.createServer((client) => {
+      connections++
       const upstream = Net.connect({ host: "127.0.0.1", port, noDelay: true })
       for (const socket of [client, upstream]) sockets.add(socket)
-      pass(client, upstream, requests)
+      pass(client, upstream, requests, change)
       pass(upstream, client, replies)
     })
     yield* Effect.acquireRelease(
@@ -52,5 +76,5 @@ export const make = (port: number): Effect.Effect<Tap, never, Scope.Scope> =>
           for (const socket of sockets) socket.destroy()
         })
     )
-    return { address: `127.0.0.1:${(server.address() as Net.AddressInfo).port}`, requests, replies }
+    return { address: `127.0.0.1:${(server.address() as Net.AddressInfo).port}`, requests, replies, connections: () => connections }
   })

@@ -3,7 +3,16 @@ import com.twitter.finagle.Mux$param$MaxFrameSize;
 import com.twitter.finagle.Mux$param$MaxFrameSize$;
 import com.twitter.finagle.Stack;
 import com.twitter.finagle.param.OppTls;
+import com.twitter.finagle.ssl.ApplicationProtocols;
+import com.twitter.finagle.ssl.CipherSuites;
+import com.twitter.finagle.ssl.ClientAuth;
+import com.twitter.finagle.ssl.KeyCredentials;
 import com.twitter.finagle.ssl.OpportunisticTls;
+import com.twitter.finagle.ssl.Protocols;
+import com.twitter.finagle.ssl.TrustCredentials;
+import com.twitter.finagle.ssl.client.SslClientConfiguration;
+import com.twitter.finagle.ssl.server.SslServerConfiguration;
+import com.twitter.finagle.transport.Transport;
 import com.twitter.finagle.util.DefaultTimer;
 import com.twitter.util.Duration;
 import com.twitter.util.Future;
@@ -19,6 +28,13 @@ import scala.runtime.BoxedUnit;
 
 /** The commands of a server, whatever it serves. */
 final class ServerCommands implements Console.Commands {
+  private static final SslServerConfiguration SERVER_WITHOUT_KEYS = new SslServerConfiguration(
+    KeyCredentials.Unspecified$.MODULE$, ClientAuth.Unspecified$.MODULE$, TrustCredentials.Unspecified$.MODULE$,
+    CipherSuites.Unspecified$.MODULE$, Protocols.Unspecified$.MODULE$, ApplicationProtocols.Unspecified$.MODULE$, false);
+  private static final SslClientConfiguration CLIENT_WITHOUT_KEYS = new SslClientConfiguration(Option.empty(),
+    Option.empty(), KeyCredentials.Unspecified$.MODULE$, TrustCredentials.Unspecified$.MODULE$,
+    CipherSuites.Unspecified$.MODULE$, Protocols.Unspecified$.MODULE$, ApplicationProtocols.Unspecified$.MODULE$, false);
+
   private final Sessions sessions;
   private final Handler handler;
   private final Counters counters;
@@ -44,13 +60,17 @@ final class ServerCommands implements Console.Commands {
       configured = with(configured, new Mux$param$MaxFrameSize(window), Mux$param$MaxFrameSize$.MODULE$.param());
     }
     if (options.has("tls")) {
-      // A level is told to the peer whether or not there are keys; without keys no TLS could start.
+      // A level is told to the peer whether or not there are keys, and without keys no TLS could start.
       OpportunisticTls.Level level = switch (options.option("tls", "")) {
         case "desired" -> OpportunisticTls.Desired$.MODULE$;
         case "required" -> OpportunisticTls.Required$.MODULE$;
         default -> throw new IllegalArgumentException("--tls desired or required");
       };
       configured = with(configured, OppTls.apply(Option.apply(level)), OppTls.param());
+      configured = with(configured, new Transport.ServerSsl(Option.apply(SERVER_WITHOUT_KEYS)),
+        Transport.ServerSsl$.MODULE$.param());
+      configured = with(configured, new Transport.ClientSsl(Option.apply(CLIENT_WITHOUT_KEYS)),
+        Transport.ClientSsl$.MODULE$.param());
     }
     return configured;
   }

@@ -4,14 +4,27 @@ import { prepare } from "../Maven.ts"
 import * as Suite from "../Suite.ts"
 import { calls } from "./calls.ts"
 import { contexts } from "./contexts.ts"
+import { exchanges } from "./exchanges.ts"
 import { failures } from "./failures.ts"
 import { fragments } from "./fragments.ts"
 import { lifecycle } from "./lifecycle.ts"
 import { mux } from "./mux.ts"
 import { Peers } from "./peers.ts"
+import { rerr } from "./rerr.ts"
 import { muxServer, server } from "./server.ts"
 
-const cases = [...calls, ...failures, ...contexts, ...lifecycle, ...fragments, ...mux, ...server, ...muxServer]
+const cases = [
+  ...calls,
+  ...failures,
+  ...contexts,
+  ...lifecycle,
+  ...fragments,
+  ...mux,
+  ...server,
+  ...muxServer,
+  ...exchanges,
+  ...rerr
+]
 
 /** Runs the cases that `select` picks. Without Java or Maven that is a failure in CI; elsewhere they are skipped. */
 export const run = (select: (name: string) => boolean, deadline: number): Effect.Effect<Suite.Tally> => {

@@ -123,26 +123,32 @@ export const serve = (
     return { server, events, pinged: pings.reached, address: addressOf(server), port: server.address.port }
   })
 
-/** A Mux server of ours: the first word of a body says what to do, any other body is answered by itself. */
-export const serveBodies = Effect.gen(function*() {
-  const events = yield* Events.make<HandlerEvent>()
-  const nackedOnce = new Set<string>()
-  const server = yield* MuxServer.make((request): Effect.Effect<MuxServerReply, string | Nack | ErrorReply> => {
-    const text = Buffer.from(request.body).toString()
-    const [word = "", rest = ""] = text.slice(0, 100).split(":")
-    const answer = (text: string) => ({ body: Buffer.from(text) })
-    const refused = refusal(nackedOnce, text)
-    if (refused !== undefined) return Effect.fail(refused)
-    switch (word) {
-      case "error":
-        return Effect.fail(rest)
-      case "slow":
-        return Effect.map(late(Number(rest), events), answer)
-      case "seen":
-        return Effect.map(seenInbound, (seen) => answer(json(seen)))
-      default:
-        return Effect.succeed({ body: request.body })
-    }
+/**
+ * A Mux server of ours: the first word of a body says what to do, any other body is answered by itself; `seen` is what the word of that
+ * name is answered with.
+ */
+export const serveBodies = (
+  seen: (body: Uint8Array) => Effect.Effect<string> = () => Effect.map(seenInbound, json)
+) =>
+  Effect.gen(function*() {
+    const events = yield* Events.make<HandlerEvent>()
+    const nackedOnce = new Set<string>()
+    const server = yield* MuxServer.make((request): Effect.Effect<MuxServerReply, string | Nack | ErrorReply> => {
+      const text = Buffer.from(request.body).toString()
+      const [word = "", rest = ""] = text.slice(0, 100).split(":")
+      const answer = (text: string) => ({ body: Buffer.from(text) })
+      const refused = refusal(nackedOnce, text)
+      if (refused !== undefined) return Effect.fail(refused)
+      switch (word) {
+        case "error":
+          return Effect.fail(rest)
+        case "slow":
+          return Effect.map(late(Number(rest), events), answer)
+        case "seen":
+          return Effect.map(seen(request.body), answer)
+        default:
+          return Effect.succeed({ body: request.body })
+      }
+    })
+    return { server, events, address: addressOf(server), port: server.address.port }
   })
-  return { server, events, address: addressOf(server) }
-})

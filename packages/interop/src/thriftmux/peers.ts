@@ -23,7 +23,7 @@ const programs = {
   }),
   /** A Mux server of ours, and Finagle's client of it. */
   ourBodies: Effect.gen(function*() {
-    const ours = yield* serveBodies
+    const ours = yield* serveBodies()
     return { ...ours, client: yield* Finagle.client("mux24", [ours.address]) }
   })
 }

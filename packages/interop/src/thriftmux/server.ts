@@ -10,19 +10,7 @@ import * as Tap from "../Tap.ts"
 import { connect, uriOf } from "./echo.ts"
 import { serve } from "./ours.ts"
 import { type Peers, shared } from "./peers.ts"
-
-const result = (answer: Finagle.CallResult) => {
-  assert.ok(answer.ok, JSON.stringify(answer))
-  return answer.result
-}
-
-const refused = (answer: Finagle.CallResult) => {
-  assert.ok(!answer.ok, JSON.stringify(answer))
-  return answer
-}
-
-const noneLost = ({ errors, failed, wrong }: Finagle.LoadResult) =>
-  assert.deepEqual({ failed, wrong, errors }, { failed: 0, wrong: 0, errors: {} })
+import { noneLost, refused, result } from "./results.ts"
 
 const mebibyte = 1024 * 1024
 

@@ -99,6 +99,6 @@ export const garbage: ReadonlyArray<string> = [
   // A fragment of what only goes whole.
   "0000000541800001ff",
   // A request whose context ends early, a reply with a status that is none.
-  "0000000802000002000100ff",
-  "00000007fe000002090000"
+  "00000008027ffff0000100ff",
+  "00000007fe7ffff0090000"
 ]

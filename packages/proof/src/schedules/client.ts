@@ -4,7 +4,7 @@
  * tags in use are those that the server has not answered, and after the close nothing is left.
  */
 import { encode, type Message, MuxFailure, muxFailureContext } from "@scales-rpc/mux"
-import { type Caller, caller, checkEnd, Client, text } from "./ClientHarness.ts"
+import { type Caller, caller, checkEnd, Client, text } from "./DrivenClient.ts"
 import { must, type Subject, turn } from "./explore.ts"
 import type { Schedule, Step } from "./grammar.ts"
 import { cut, garbage, windowHeader } from "./Wire.ts"
@@ -29,8 +29,8 @@ class Server {
   /** Those of `held` whose discard was read before it: its answer says that none of theirs will come. */
   heldBefore: ReadonlyArray<number> = []
   drains = 0
-  /** Something was sent that no server may send, or the connection was cut. */
-  bad = false
+  /** The session was ended: by what no server may send, by a cut, from this side. */
+  over = false
   /** Replies of which fragments are still to be sent. */
   replies: Array<{ readonly tag: number; readonly frames: Array<Uint8Array> }> = []
   readonly options: Schedule["options"]
@@ -117,7 +117,6 @@ class Server {
       return this.send({ _tag: "Rerr", tag: 1, why: how === 8 ? "Unexpected mux message type 127" : "tinit check" })
     }
     if (asked === undefined) return
-    if (how >= 8) this.bad = true
     if (how === 8) return this.send({ _tag: "Rerr", tag: 1, why: "no" })
     const { window } = this.options
     const bytes = window! === 0 ? 0x7fffffff : this.options["large"]! === 0 ? 20_000 + 500 * window! : window!
@@ -184,6 +183,23 @@ class Server {
     if (reply.frames.length > 0) return this.send(frame)
     this.replies = this.replies.filter((other) => other !== reply)
     this.#last(reply.tag, frame)
+  }
+
+  /** Breaks off a reply of which fragments have left: the tag is free all the same, and they must not stand before the next. */
+  breakOff(which: number, discarded: boolean): void {
+    if (this.replies.length === 0) return
+    const reply = this.replies[which % this.replies.length]!
+    this.replies = this.replies.filter((other) => other !== reply)
+    const { tag } = reply
+    const caller = this.pending.get(tag)!
+    if (discarded) {
+      caller.answers.add("discarded")
+      return this.#last(tag, { _tag: "Rdiscarded", tag })
+    }
+    caller.answers.add("failed")
+    caller.arrived = false
+    this.#last(tag, { _tag: "Rerr", tag, why: `${caller.id}` })
+    caller.arrived ||= caller.ends > 0
   }
 
   /** Answers the ping that was read. */
@@ -267,6 +283,8 @@ class Server {
         return this.answer(a, b, c, d)
       case "fragment":
         return this.fragment(a)
+      case "break off":
+        return this.breakOff(a, b === 0)
       case "interrupt":
         return this.#waiting(a)?.interrupt()
       case "supersede":
@@ -299,12 +317,13 @@ class Server {
       case "drain":
         return this.drain()
       case "garbage":
-        this.bad = true
+        this.over = true
         return session.receive(Buffer.from(garbage[a]!, "hex"))
       case "lost":
-        this.bad = true
+        this.over = true
         return session.connectionLost("lost")
       case "close":
+        this.over = true
         return session.close("closed")
       default:
         return turn()
@@ -344,9 +363,14 @@ class Server {
       const open = [...this.pending.keys()].filter((tag) => !this.held.has(tag)).length + this.held.size
       must(session.tagsInUse === open, () => `${session.tagsInUse} tags in use, ${open} answers owed`)
       if (this.options["gracefully"] === 0) await this.#endGracefully()
-      else session.close("the schedule is over")
+      else {
+        this.over = true
+        session.close("the schedule is over")
+      }
     }
-    for (const caller of this.callers) checkEnd(caller, this.bad)
+    // A ping may have gone unanswered too.
+    const over = this.over || this.options["pings"] === 2
+    for (const caller of this.callers) checkEnd(caller, over)
     const { ended, ready } = this.client
     must(ended === 1, () => `the end was told ${ended} times`)
     must(ready <= 1, () => `ready was told ${ready} times`)
@@ -386,6 +410,7 @@ export const client: Subject = {
       hello: { weight: 30, numbers: [11] },
       answer: { weight: 230, numbers: [16, 14, 3, 20] },
       fragment: { weight: 70, numbers: [8] },
+      "break off": { weight: 15, numbers: [8, 2] },
       interrupt: { weight: 40, numbers: [16] },
       supersede: { weight: 25, numbers: [16] },
       "close stack": { weight: 10, numbers: [16] },

@@ -5,7 +5,10 @@ import type { Schedule, Step } from "./grammar.ts"
 const mostTries = 2000
 
 /** The shortest schedule found that `fails`; the one given fails. */
-export const shrink = async (schedule: Schedule, fails: (schedule: Schedule) => Promise<boolean>): Promise<Schedule> => {
+export const shrink = async (
+  schedule: Schedule,
+  fails: (schedule: Schedule) => Promise<boolean>
+): Promise<Schedule> => {
   let best = schedule
   let tries = 0
   const take = async (next: Schedule): Promise<boolean> => {

@@ -99,6 +99,8 @@ export interface Caller {
   readonly abort: (reason: AbortReason) => void
   readonly interrupt: () => void
   readonly listeners: () => number
+  /** It was made while the session took calls. */
+  readonly accepted: boolean
   /** The server has had all of the request. */
   arrived: boolean
   /** How often it ended, and how at last. */
@@ -115,6 +117,7 @@ export const caller = (client: Client, id: number, padding: Uint8Array, timeoutM
   body.set(padding, 2)
   body[body.length - 1] = id % 251
   const due = time.now + timeoutMillis
+  const { state } = session.status
   const abort = new Abort(due, timeoutMillis)
   const attempt = beginAttempt(
     {
@@ -148,6 +151,7 @@ export const caller = (client: Client, id: number, padding: Uint8Array, timeoutM
       fiber.interruptUnsafe()
     },
     listeners: () => abort.listeners,
+    accepted: state === "Open" || state === "Busy",
     arrived: false,
     ends: 0,
     exit: undefined
@@ -160,8 +164,11 @@ export const caller = (client: Client, id: number, padding: Uint8Array, timeoutM
   return made
 }
 
-/** What a call came to, checked against what was done to it. `bad`: the connection was cut, or the server sent what none may send. */
-export const checkEnd = ({ aborts, answers, arrived, ends, exit, id, listeners }: Caller, bad: boolean): void => {
+/** What a call came to, checked against what was done to it. `over`: its session was ended by something else than a drain. */
+export const checkEnd = (
+  { aborts, accepted, answers, arrived, ends, exit, id, listeners }: Caller,
+  over: boolean
+): void => {
   must(ends === 1 && exit !== undefined, () => `call ${id} ended ${ends} times`)
   must(listeners() === 0, () => `call ${id} leaves a listener`)
   if (Exit.isSuccess(exit)) {
@@ -184,11 +191,14 @@ export const checkEnd = ({ aborts, answers, arrived, ends, exit, id, listeners }
     case "ServerFailed":
       return must(error.why === `${id}` ? answers.has("failed") : answers.has("discarded"), wrong)
     case "Nacked":
-      return must(error.why === `${id}` ? answers.has("rejected") : error.why !== "early" || answers.has("early"), wrong)
+      return must(
+        error.why === `${id}` ? answers.has("rejected") : error.why !== "early" || answers.has("early"),
+        wrong
+      )
     case "ConnectionClosed":
-      return
+      return must(over || !accepted, wrong)
     case "ProtocolError":
-      return must(bad, wrong)
+      return must(over, wrong)
     default:
       return must(false, wrong)
   }
