@@ -53,22 +53,23 @@ app.converter.on(Converter.EVENT_RESOLVE_BEGIN, (context) => {
   }
 })
 
-/** The names that have no doc comment, from the exports of `parent` down. */
-const undocumented = (parent) =>
+/** Every exported name from `parent` down, the properties of options among them, and whether it has a doc comment. */
+const names = (parent) =>
   (parent.children ?? []).flatMap((child) => {
-    const documented = child.hasComment() || child.signatures?.some((signature) => signature.hasComment()) ||
-      child.type?.declaration?.signatures?.some((signature) => signature.hasComment()) || child.isReference()
-    const inside = child.kindOf(ReflectionKind.Module | ReflectionKind.Namespace) ||
+    // A function's comment stands at its signatures.
+    const signatures = [...(child.signatures ?? []), ...(child.type?.declaration?.signatures ?? [])]
+    const documented = child.isReference() || [child, ...signatures].some((reflection) => reflection.hasComment())
+    const further = child.kindOf(ReflectionKind.Module | ReflectionKind.Namespace) ||
       (child.kindOf(ReflectionKind.Interface) && child.name.endsWith("Options"))
-    return [...(documented ? [] : [child.getFullName()]), ...(inside ? undocumented(child) : [])]
+    return [{ name: child.getFullName(), documented }, ...(further ? names(child) : [])]
   })
 
 const project = await app.convert()
 if (project === undefined) process.exit(1)
-const missing = undocumented(project)
-for (const name of missing) console.error(`no doc comment: ${name}`)
+const exported = names(project)
+const missing = exported.filter(({ documented }) => !documented)
+for (const { name } of missing) console.error(`no doc comment: ${name}`)
 if (missing.length > 0) process.exit(1)
-if (process.argv.includes("--check")) {
-  console.log(`${project.getReflectionsByKind(ReflectionKind.SomeExport).length} exported names, all documented`)
-} else await app.generateOutputs(project)
+if (process.argv.includes("--check")) console.log(`${exported.length} exported names, all documented`)
+else await app.generateOutputs(project)
 process.exit(app.logger.hasErrors() || app.logger.hasWarnings() ? 1 : 0)

@@ -1,7 +1,7 @@
 /** One logical call, and one attempt of it at one endpoint. */
 import * as Cause from "effect/Cause"
 import * as Exit from "effect/Exit"
-import type { Abort } from "./Abort.ts"
+import type { Abort, AbortListener, AbortReason } from "./Abort.ts"
 import type { CallContext } from "./CallContext.ts"
 import type { Endpoint } from "./Endpoint.ts"
 
@@ -98,7 +98,7 @@ export interface Attempt extends Call {
   readonly onEnd: (this: Attempt, f: Hook) => void
   /**
    * The response outlives `send`, as a streamed body does: the attempt ends when the result is called, or `send` fails. Until
-   * then the endpoint counts it as load, the call is outstanding, and its deadline still aborts it: who holds listens to `abort`.
+   * then the endpoint counts it as load, the call is outstanding, and its deadline still aborts it, which ends the hold.
    */
   readonly hold: (this: Attempt) => (outcome: Outcome) => void
   /** @internal */
@@ -112,14 +112,17 @@ function onEnd(this: Attempt, f: Hook): void {
   else state.more.push(f)
 }
 
+/** Outcome of an attempt whose call was aborted: a timeout is a failure of the endpoint. */
+const outcomeOf = (reason: AbortReason): Outcome => reason._tag === "Timeout" ? "failure" : "ignored"
+
 function hold(this: Attempt): (outcome: Outcome) => void {
   const { abort, state } = this
-  state.held++
-  abort.hold(1)
+  if (state.ended) return () => {}
   let released = false
-  return (outcome) => {
+  const release = (outcome: Outcome) => {
     if (released || state.ended) return
     released = true
+    abort.off(listener)
     // The first that fails ends the attempt for all that hold it.
     const last = outcome === "success" ? 1 : state.held
     state.held -= last
@@ -127,6 +130,13 @@ function hold(this: Attempt): (outcome: Outcome) => void {
     else if (state.held === 0 && state.pending !== undefined) state.end(state.pending)
     abort.hold(-last)
   }
+  // Whoever holds the response hears of the abort too; one that does not must not keep the call for ever.
+  const listener: AbortListener = { onAbort: (reason) => release(outcomeOf(reason)) }
+  state.held++
+  abort.hold(1)
+  if (abort.reason === undefined) abort.on(listener)
+  else release(outcomeOf(abort.reason))
+  return release
 }
 
 /** Begins an attempt at `endpoint` and notes it in `call.tried`. `now` reads the stack's clock. */
@@ -162,7 +172,7 @@ export const settleAttempt = (attempt: Attempt, exit: Exit.Exit<unknown, unknown
   }
   // A reply that came before the abort was heard is a reply.
   if (abort.reason !== undefined && Exit.isFailure(exit)) {
-    return state.end(abort.reason._tag === "Timeout" ? "failure" : "ignored")
+    return state.end(outcomeOf(abort.reason))
   }
   // Should the classifier throw, that is the call's defect; the endpoint is released all the same.
   let outcome: Outcome = "failure"

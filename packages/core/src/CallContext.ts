@@ -116,6 +116,13 @@ export class CallContext {
 
   static readonly empty: CallContext = new CallContext(new Map())
 
+  /** These entries; of two under one name the last counts. */
+  static readonly of = (entries: Iterable<ContextEntry>): CallContext => {
+    const map = new Map<string, ContextEntry>()
+    for (const entry of entries) map.set(entry.key.id.toLowerCase(), entry)
+    return map.size === 0 ? CallContext.empty : new CallContext(map)
+  }
+
   /** Whether there is nothing in it. */
   get isEmpty(): boolean {
     return this.#entries.size === 0

@@ -29,7 +29,7 @@ export interface CalledMethod {
 export interface DispatcherOptions {
   /** What calls, metrics and spans name. */
   readonly service: string
-  /** How long a call may take when it says nothing nearer. */
+  /** How long a call may take when it says nothing nearer: finite, 1 ms at least. */
   readonly timeout: Duration.Input
   /** Entries that every call carries, over what its caller set. Default: none. */
   readonly context?: CallContext | undefined
@@ -96,7 +96,10 @@ const tagOf = (cause: Cause.Cause<unknown>): string => {
   return typeof error === "object" && error !== null && "_tag" in error ? String(error._tag) : "Unknown"
 }
 
-/** A dispatcher for one service; it drains when the scope closes. */
+/**
+ * A dispatcher for one service; it drains when the scope closes. Fails with `InvalidOption` when the timeout is less
+ * than 1 ms or infinite.
+ */
 export const make = (
   options: DispatcherOptions
 ): Effect.Effect<Dispatcher, InvalidOption, Stack | Scope.Scope> =>
@@ -145,6 +148,13 @@ export const make = (
       return undefined
     }
 
+    /** A call that ends before it has begun. */
+    const refused = (error: RpcError): Effect.Effect<never, RpcError> => {
+      counts.calls++
+      counts.failures[error._tag] = (counts.failures[error._tag] ?? 0) + 1
+      return Effect.fail(error)
+    }
+
     const dispatch: Dispatcher["dispatch"] = <A, E>(
       method: CalledMethod,
       run: (call: Call) => Effect.Effect<A, E>
@@ -155,13 +165,11 @@ export const make = (
         // The call begins inside of what ends it: between any two steps of a fiber it may be interrupted.
         return Effect.onExitPrimitive(
           Effect.suspend((): Effect.Effect<A, E | RpcError> => {
-            if (closed) {
-              return Effect.fail(new StackClosed({ stack: stack.name, reached: "no", endpoint: undefined }))
-            }
+            if (closed) return refused(new StackClosed({ stack: stack.name, reached: "no", endpoint: undefined }))
             const now = stack.now()
             const deadline = Math.min(now + timeoutMillis, settings.deadline)
             if (deadline <= now) {
-              return Effect.fail(
+              return refused(
                 abortFailure({ _tag: "Timeout", timeoutMillis: 0 }, { waiting: "endpoint", reached: "no" })
               )
             }
@@ -186,7 +194,13 @@ export const make = (
             const begun = call
             if (begun === undefined) return undefined
             if (Exit.isFailure(exit) || !begun.abort.held) return ended(begun, exit)
-            begun.abort.whenReleased(() => ended(begun, exit))
+            begun.abort.whenReleased(() => {
+              const { reason } = begun.abort
+              ended(
+                begun,
+                reason === undefined ? exit : Exit.fail(abortFailure(reason, { waiting: "reply", reached: "maybe" }))
+              )
+            })
             return undefined
           }
         )

@@ -20,6 +20,13 @@ export interface Endpoint {
 
 const none: Metadata = {}
 
+/** A weight that is none would break the order of every balancer. */
+const weightOf = (options: EndpointOptions | undefined): number => {
+  const weight = options?.weight ?? 1
+  if (weight > 0 && weight < Infinity) return weight
+  throw new RangeError(`weight ${weight}: expected a finite number above 0`)
+}
+
 /** What may be said of an endpoint beyond its address. */
 export interface EndpointOptions {
   /** Default 1. */
@@ -30,28 +37,33 @@ export interface EndpointOptions {
   readonly metadata?: Metadata | undefined
 }
 
-/** An endpoint reached over TCP. */
-const tcp = (host: string, port: number, options?: EndpointOptions): Endpoint => ({
-  key: host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`,
-  host,
-  port,
-  weight: options?.weight ?? 1,
-  shard: options?.shard,
-  metadata: options?.metadata ?? none
-})
+/** An endpoint reached over TCP. Throws a `RangeError` for a port or a weight that is none. */
+const tcp = (host: string, port: number, options?: EndpointOptions): Endpoint => {
+  if (!(Number.isInteger(port) && port >= 1 && port <= 65_535)) {
+    throw new RangeError(`port ${port} of ${host}: expected a whole number from 1 to 65535`)
+  }
+  return {
+    key: host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`,
+    host,
+    port,
+    weight: weightOf(options),
+    shard: options?.shard,
+    metadata: options?.metadata ?? none
+  }
+}
 
 /** An endpoint reached over a Unix socket. */
 const unix = (path: string, options?: EndpointOptions): Endpoint => ({
   key: `unix:${path}`,
   host: path,
   port: 0,
-  weight: options?.weight ?? 1,
+  weight: weightOf(options),
   shard: options?.shard,
   metadata: options?.metadata ?? none
 })
 
 /** Whether an endpoint is a Unix socket. */
-const isUnix = (endpoint: Endpoint): boolean => endpoint.port === 0
+const isUnix = (endpoint: Endpoint): boolean => endpoint.key.startsWith("unix:")
 
 /** Makes endpoints. */
 export const Endpoint = { tcp, unix, isUnix }

@@ -13,10 +13,15 @@ import { Stack } from "./Stack.ts"
 
 /** One endpoint as the balancer sees it. */
 export interface EndpointView {
+  /** Its key, `host:port`. */
   readonly endpoint: string
+  /** A `SinkState`. */
   readonly state: string
+  /** Attempts that have not ended. */
   readonly load: number
+  /** Its share against other endpoints: the balancer compares load by weight. */
   readonly weight: number
+  /** Why it is down, as text. */
   readonly fault: string | undefined
 }
 

@@ -22,10 +22,14 @@ export interface PromiseClient<Self, Shape, E> {
   ) => Promise<A>
   /** Drains and closes. From here on calls reject with `StackClosed`. Idempotent: every promise is for the same end. */
   readonly close: () => Promise<void>
+  /** What runs the effects, for a program that comes to use Effect in places. `close` disposes of it. */
   readonly runtime: ManagedRuntime.ManagedRuntime<Self, E>
 }
 
-/** Makes a promise client of a service and the layer that gives it. It lives until `close`. */
+/**
+ * Makes a promise client of a service and the layer that gives it. Nothing is built before the first call. It lives until `close`: a
+ * process with a client that nobody closes does not end by itself.
+ */
 export const make = <Self, Shape extends object, E>(
   service: Context.Key<Self, Shape>,
   layer: Layer.Layer<Self, E>

@@ -21,6 +21,16 @@ const isRetryable = (error: unknown): error is { readonly retryable: true; reado
 const neverConnected = (error: { readonly _tag?: unknown }) =>
   error._tag === "ConnectFailed" || error._tag === "FastFailure"
 
+/** What has been spent on one call. */
+interface History {
+  /** Attempts at connecting. */
+  connects: number
+  /** Paid requeues that the call may still have; not known before the first. */
+  left: number | undefined
+  /** It went on once though nothing was usable. */
+  wasDown: boolean
+}
+
 /** What a requeue stage has done. */
 interface Counts {
   requeues: number
@@ -33,36 +43,44 @@ const requeue = <Req, Res, E>(
   stack: StackShape,
   counts: Counts
 ): MessageSink<Req, Res, E> => {
+  /** Whether the call may go on, and pays for it. */
+  const allowed = (error: { readonly _tag?: unknown }, history: History): boolean => {
+    const down = inner.status.state === "Closed"
+    if (neverConnected(error)) {
+      // With everything down, connecting again would meet the same: whoever is down has just been tried.
+      return !down && history.connects++ < effort
+    }
+    // One that got as far as a connection has it made anew once, even if that was the last there was.
+    if (down && history.wasDown) return false
+    history.wasDown ||= down
+    history.left ??= Math.ceil(share * stack.budget.balance)
+    if (history.left <= 0) {
+      counts.limitReached++
+      return false
+    }
+    if (!stack.budget.withdraw()) {
+      counts.budgetExhausted++
+      return false
+    }
+    history.left--
+    return true
+  }
   const again =
-    (request: Req, call: Call, connects: number, left: number | undefined) =>
-    (cause: Cause.Cause<E>): Effect.Effect<Res, E> => {
+    (request: Req, call: Call, history: History | undefined) => (cause: Cause.Cause<E>): Effect.Effect<Res, E> => {
       const reason = cause.reasons[0]
       const error = cause.reasons.length === 1 && reason !== undefined && Cause.isFailReason(reason)
         ? reason.error
         : undefined
-      if (!isRetryable(error) || call.abort.reason !== undefined || inner.status.state === "Closed") {
-        return Effect.failCause(cause)
-      }
-      if (neverConnected(error)) {
-        if (connects >= effort) return Effect.failCause(cause)
-        counts.requeues++
-        return Effect.catchCause(inner.send(request, call), again(request, call, connects + 1, left))
-      }
-      const remaining = left ?? Math.ceil(share * stack.budget.balance)
-      if (remaining <= 0) {
-        counts.limitReached++
-        return Effect.failCause(cause)
-      }
-      if (!stack.budget.withdraw()) {
-        counts.budgetExhausted++
+      const spent = history ?? { connects: 1, left: undefined, wasDown: false }
+      if (!isRetryable(error) || call.abort.reason !== undefined || !allowed(error, spent)) {
         return Effect.failCause(cause)
       }
       counts.requeues++
-      return Effect.catchCause(inner.send(request, call), again(request, call, connects, remaining - 1))
+      return Effect.catchCause(inner.send(request, call), again(request, call, spent))
     }
   return {
     ...inner,
-    send: (request, call) => Effect.catchCause(inner.send(request, call), again(request, call, 1, undefined))
+    send: (request, call) => Effect.catchCause(inner.send(request, call), again(request, call, undefined))
   }
 }
 

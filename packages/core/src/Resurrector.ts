@@ -35,10 +35,10 @@ export interface ResurrectorOptions {
   readonly demandInterval?: Duration.Input | undefined
 }
 
-/** 250 ms first, times 1.5, at most 10 s, each spread over 80 to 120 percent. */
+/** 250 ms first, times 1.5, each spread over 80 to 120 percent, at most 10 s. */
 export const defaultBackoff: Schedule.Schedule<unknown> = Schedule.exponential("250 millis", 1.5).pipe(
-  Schedule.modifyDelay(({ duration }) => Effect.succeed(Duration.min(duration, Duration.seconds(10)))),
-  Schedule.jittered
+  Schedule.jittered,
+  Schedule.modifyDelay(({ duration }) => Effect.succeed(Duration.min(duration, Duration.seconds(10))))
 )
 
 /** What one resurrector needs of its layer. */
@@ -256,7 +256,10 @@ const delays = (
   }
 }
 
-/** The resurrector for a family: wraps the endpoints below it. */
+/**
+ * The resurrector for a family: wraps the endpoints below it. Fails with `InvalidOption` for a `demandInterval` that
+ * is none.
+ */
 export const layer = <Id extends string, Req, Res, E>(
   family: Family<Id, Req, Res, E | RpcError>,
   options: ResurrectorOptions = {}

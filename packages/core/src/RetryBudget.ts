@@ -81,7 +81,7 @@ export class RetryBudget {
   }
 }
 
-/** Checks the options and makes a budget. */
+/** Makes a budget; `now` gives milliseconds. Fails with `InvalidOption` for an option out of its range. */
 export const make = (
   now: () => number,
   options: RetryBudgetOptions = {}

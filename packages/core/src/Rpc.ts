@@ -36,7 +36,7 @@ export const CallSettings: Context.Reference<CallSettings> = Context.Reference<C
 
 /**
  * Bounds every call of the effect, and all of them together, by a time from when the effect starts. An outer or inbound deadline
- * that is nearer stays. A call whose time is over fails with `Timeout`.
+ * that is nearer stays. A call whose time is over fails with `Timeout`. Throws when the duration cannot be read.
  */
 export const deadline = (duration: Duration.Input) => {
   const millis = Duration.toMillis(Duration.fromInputUnsafe(duration))
@@ -44,9 +44,19 @@ export const deadline = (duration: Duration.Input) => {
     Effect.withFiber((fiber) => {
       const settings = fiber.getRef(CallSettings)
       const at = fiber.getRef(Clock.Clock).currentTimeMillisUnsafe() + millis
-      return at >= settings.deadline ? self : Effect.provideService(self, CallSettings, { ...settings, deadline: at })
+      return at >= settings.deadline
+        ? self
+        : Effect.provideService(self, CallSettings, { ...copyOf(settings), deadline: at })
     })
 }
+
+/** A handler's settings are no plain object. */
+const copyOf = ({ context, deadline, idempotent, reply }: CallSettings): CallSettings => ({
+  context,
+  deadline,
+  idempotent,
+  reply
+})
 
 const update = <A, E, R>(
   self: Effect.Effect<A, E, R>,
@@ -61,12 +71,12 @@ export const context: {
 } = (key: ContextKey<any> | string, value: unknown) => {
   const entry: ContextKey<any> = typeof key === "string" ? textKey(key) : key
   return <B, E, R>(self: Effect.Effect<B, E, R>): Effect.Effect<B, E, R> =>
-    update(self, (settings) => ({ ...settings, context: settings.context.with(entry, value) }))
+    update(self, (settings) => ({ ...copyOf(settings), context: settings.context.with(entry, value) }))
 }
 
 /** Says that the calls of the effect may be executed twice. */
 export const idempotent = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  update(self, (settings) => ({ ...settings, idempotent: true }))
+  update(self, (settings) => ({ ...copyOf(settings), idempotent: true }))
 
 /** The result together with the application headers of the reply: of the last call, when the effect makes several. */
 export const withReplyHeaders = <A, E, R>(
@@ -75,7 +85,7 @@ export const withReplyHeaders = <A, E, R>(
   Effect.suspend(() => {
     const reply: ReplyHeaders = { headers: [] }
     return Effect.map(
-      update(self, (settings) => ({ ...settings, reply })),
+      update(self, (settings) => ({ ...copyOf(settings), reply })),
       (result) => [result, reply.headers] as const
     )
   })
@@ -98,6 +108,24 @@ export const Inbound: Context.Reference<InboundCall | undefined> = Context.Refer
   { defaultValue: () => undefined }
 )
 
+/** Settings of the calls that a handler makes. Most make none: what they inherit is read when it is asked for. */
+class ServedSettings implements CallSettings {
+  readonly deadline: number
+  readonly idempotent = false
+  readonly reply = undefined
+  readonly #inbound: InboundCall
+  #context: CallContext | undefined
+
+  constructor(inbound: InboundCall) {
+    this.#inbound = inbound
+    this.deadline = inbound.deadline
+  }
+
+  get context(): CallContext {
+    return this.#context ??= this.#inbound.context.onward
+  }
+}
+
 /**
  * Runs a handler as the service of an inbound call: it can ask `Inbound`, and the calls it makes inherit the deadline and every
  * entry that is not for one hop.
@@ -107,5 +135,5 @@ export const serving = <A, E, R>(inbound: InboundCall, handler: Effect.Effect<A,
     Context.add(
       Context.add(context, Inbound, inbound),
       CallSettings,
-      { ...defaultSettings, deadline: inbound.deadline, context: inbound.context.onward }
+      new ServedSettings(inbound)
     ) as Context.Context<R>)

@@ -40,7 +40,10 @@ const at = (endpoint: Endpoint | undefined): string => endpoint === undefined ? 
 const because = (cause: unknown): string =>
   cause === undefined ? "" : `: ${cause instanceof Error ? cause.message || cause.name : String(cause)}`
 
-/** What a call was waiting for when it was ended: a first endpoint, a connection, its turn on the wire, or its reply. */
+/**
+ * What a call was waiting for when it was ended: a first endpoint, a connection, its turn on the wire (`queue`), its reply, or
+ * something in a stage of the user's (`filter`).
+ */
 export type Waiting = "endpoint" | "connection" | "queue" | "reply" | "filter"
 
 /**

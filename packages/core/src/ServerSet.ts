@@ -32,7 +32,7 @@ export const ServerSetState = {
 /** Complete states, never increments. It never fails; when it ends, its last state stands. */
 export type States = Stream.Stream<ServerSetState>
 
-/** The server set of a stack. */
+/** The server set of a stack: a stream of its states. */
 export class ServerSet extends Context.Service<ServerSet, States>()("@scales-rpc/core/ServerSet") {
   /** Endpoints that never change. */
   static readonly fixed = (endpoints: ReadonlyArray<Endpoint>): Layer.Layer<ServerSet> =>
@@ -41,7 +41,10 @@ export class ServerSet extends Context.Service<ServerSet, States>()("@scales-rpc
   /** Any stream of states. */
   static readonly fromStream = (states: States): Layer.Layer<ServerSet> => Layer.succeed(ServerSet, states)
 
-  /** What a URI names. It is read now: a wrong one fails the build. */
+  /**
+   * What a URI names. It is read when the layer is built, which fails with `InvalidUri` or `UnknownScheme` for a
+   * wrong one.
+   */
   static readonly fromUri = (uri: string): Layer.Layer<ServerSet, InvalidUri | UnknownScheme> =>
     Layer.effect(ServerSet, resolve(uri))
 
@@ -65,7 +68,10 @@ export const ResolverFor = <const Scheme extends string>(
   scheme: Scheme
 ): Context.Service<`Resolver/${Scheme}`, Resolver> => Context.Service(`${resolverPrefix}${scheme.toLowerCase()}`)
 
-/** Reads a URI and gives the server set it names, with the resolvers that are provided and the built-in `tcp` and `unix`. */
+/**
+ * Reads a URI and gives the server set it names, with the resolvers that are provided and the built-in `tcp` and `unix`. Fails
+ * with `InvalidUri` when it cannot be read, and with `UnknownScheme` when nothing resolves its scheme.
+ */
 export const resolve = (uri: string): Effect.Effect<States, InvalidUri | UnknownScheme, Scope.Scope> =>
   Effect.gen(function*() {
     const match = /^([A-Za-z][A-Za-z0-9+.-]*):\/\/(.*)$/s.exec(uri)

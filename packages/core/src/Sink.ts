@@ -15,6 +15,7 @@ import type { Status } from "./Status.ts"
  * filters made with `Filter` need not care, because a stack with one runs each call in a fiber of its own.
  */
 export interface MessageSink<in Req, out Res, out E, in C extends Call = Call> {
+  /** One exchange. Fails with what the wire family fails with, `RpcError` as a rule. */
   readonly send: (request: Req, call: C) => Effect.Effect<Res, E>
   readonly status: Status
   /** Ready to send, at once or after connecting. Joins an attempt under way; fails with why none succeeded. */

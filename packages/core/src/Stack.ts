@@ -37,13 +37,17 @@ export interface StackOptions {
 
 /** The shared parts of one client. */
 export interface StackShape {
+  /** What logs, metrics and errors call the client. */
   readonly name: string
+  /** How long closing waits for outstanding calls, in milliseconds. */
   readonly drainTimeoutMillis: number
   /** Milliseconds of the stack's clock. */
   readonly now: () => number
   /** From 0 to 1, without 1; seeded in tests. */
   readonly random: () => number
+  /** The queue of the deadlines of its calls, and of the timers of its stages. */
   readonly deadlines: Deadlines.Deadlines
+  /** How many of its calls may be sent again. */
   readonly budget: Budget.RetryBudget
   /** Adds a stage until the scope closes. */
   readonly register: (node: StackNode) => Effect.Effect<void, never, Scope.Scope>
@@ -51,12 +55,18 @@ export interface StackShape {
   readonly nodes: () => ReadonlyArray<StackNode>
   /** Whether a filter of the user's is in the stack, which may wait in ways no stage of ours sees. */
   readonly filtered: () => boolean
+  /**
+   * For a stage that waits in ways which do not hear of `call.abort`, while it is built: from then on each call runs
+   * in a fiber of its own.
+   */
   readonly markFiltered: () => void
 }
 
 /** One a client; every layer of its stack needs it. */
 export class Stack extends Context.Service<Stack, StackShape>()("@scales-rpc/core/Stack") {
-  /** A stack called `name`: what logs, metrics and errors call the client. */
+  /**
+   * A stack called `name`: what logs, metrics and errors call the client. Fails with `InvalidOption` for an option out of its range.
+   */
   static readonly layer = (name: string, options: StackOptions = {}): Layer.Layer<Stack, InvalidOption> =>
     Layer.effect(
       Stack,
@@ -117,7 +127,7 @@ export class Stacks extends Context.Service<Stacks, {
   })
 }
 
-/** One stage of a described stack. */
+/** One stage of a described stack: a `StackNode` with its state at one moment. */
 export interface Described {
   readonly role: string
   readonly description: string

@@ -4,7 +4,10 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { InvalidOption } from "./RpcError.ts"
 
-/** A duration as milliseconds: finite and at least `min`. */
+/**
+ * A duration as milliseconds, or `fallback`, also in milliseconds. Fails with `InvalidOption` unless it is finite and
+ * at least `min` ms.
+ */
 export const durationMillis = (
   option: string,
   input: Duration.Input | undefined,
@@ -25,7 +28,7 @@ export const durationMillis = (
     )
 }
 
-/** A whole number within bounds, or the fallback. */
+/** A whole number, or `fallback`. Fails with `InvalidOption` unless it is from `min` to `max`, both included. */
 export const wholeNumber = (
   option: string,
   value: number | undefined,

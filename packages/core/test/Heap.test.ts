@@ -4,8 +4,8 @@ import { Heap } from "../src/internal/Heap.ts"
 import { Member } from "../src/internal/Members.ts"
 import { seeded } from "./support.ts"
 
-const member = (port: number, weight = 1): Member =>
-  new Member(Endpoint.tcp("h", port, { weight }), undefined as never, undefined as never, () => {})
+const member = (nth: number, weight = 1): Member =>
+  new Member(Endpoint.tcp("h", nth + 1, { weight }), undefined as never, undefined as never, () => {})
 
 /** A heap of so many members, as a balancer would use it. */
 const heapOf = (size: number, options?: { readonly seed?: number; readonly weights?: ReadonlyArray<number> }) => {
@@ -158,7 +158,7 @@ describe("weights", () => {
   it("count from when they change", () => {
     const { acquire, heap, loads, members, times } = heapOf(2)
     times(20, acquire)
-    members[0]!.endpoint = Endpoint.tcp("h", 0, { weight: 3 })
+    members[0]!.endpoint = Endpoint.tcp("h", 1, { weight: 3 })
     heap.changed(members[0]!)
     times(20, acquire)
     assert.deepStrictEqual(loads(), [30, 10])
@@ -177,7 +177,7 @@ describe("a pick for a call that was tried before", () => {
 
   it("knows an endpoint by its key, whatever else of it has changed", () => {
     const { heap, members } = heapOf(2)
-    const renewed = Endpoint.tcp("h", 0, { weight: 5 })
+    const renewed = Endpoint.tcp("h", 1, { weight: 5 })
     assert.strictEqual(heap.pick([renewed]), members[1])
   })
 

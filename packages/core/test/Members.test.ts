@@ -11,7 +11,8 @@ import {
   Stack
 } from "@scales-rpc/core"
 import { Seed, TestServerSet } from "@scales-rpc/core/testing"
-import { Cause, Effect, Exit, Fiber, Layer, Scope, Stream } from "effect"
+import { Cause, Deferred, Effect, Exit, Fiber, Layer, Scope, Stream } from "effect"
+import { TestClock } from "effect/testing"
 import { Heap } from "../src/internal/Heap.ts"
 import * as Members from "../src/internal/Members.ts"
 import { endpoints, handEndpoints, makeCall, settle, start, stop } from "./support.ts"
@@ -540,14 +541,26 @@ describe("opening", () => {
     assert.strictEqual((yield* Effect.flip(sink.open))._tag, "ConnectFailed")
   })
 
-  test("ends with its interruption, and does not go on to the next endpoint", function*() {
+  test("ends with its interruption, and opens nothing after it", function*() {
     const { bind, hand, sink } = yield* balanced
     yield* bind(1, 2)
     hand.at(1).opening = Effect.never
     hand.at(2).opening = Effect.never
     const fiber = yield* start(sink.open)
     yield* stop(fiber)
-    assert.deepStrictEqual(hand.made.map(({ opens }) => opens), [1, 0])
+    assert.deepStrictEqual(hand.made.map(({ opens }) => opens), [1, 1])
+    yield* TestClock.adjust("1 minute")
+    assert.deepStrictEqual(hand.made.map(({ opens }) => opens), [1, 1])
+  })
+
+  test("does not wait for endpoints that say nothing before it tries others", function*() {
+    const { bind, hand, sink, up } = yield* balanced
+    yield* bind(1, 2, 3, 4, 5)
+    for (const port of [1, 2, 3, 4]) hand.at(port).opening = Effect.never
+    hand.at(5).opening = Effect.sync(() => up(5))
+    const fiber = yield* start(sink.open)
+    yield* settle
+    assert.deepStrictEqual(fiber.pollUnsafe(), Exit.void)
   })
 })
 
@@ -579,4 +592,21 @@ describe("closing", () => {
     assert.strictEqual((yield* Effect.flip(sink.open))._tag, "StackClosed")
     assert.strictEqual((yield* Effect.flip(sink.send("hi", makeCall())))._tag, "StackClosed")
   })
+})
+
+describe("a server set that dies", () => {
+  it.effect("tells the calls that wait, and what was known stands", () =>
+    Effect.gen(function*() {
+      const hand = handEndpoints()
+      const stack = yield* Stack
+      const gate = yield* Deferred.make<void>()
+      const bug = new Error("a resolver's bug")
+      const states = Stream.fromEffect(Effect.andThen(Deferred.await(gate), Effect.die(bug)))
+      const { sink } = yield* Members.make(stack, hand.factory, states, new Heap(stack.random))
+      const waiting = yield* start(Effect.flip(sink.send("hi", makeCall())))
+      yield* Deferred.succeed(gate, undefined)
+      const error = yield* Fiber.join(waiting)
+      assert.strictEqual(error._tag, "NoEndpoints")
+      assert.include(error.message, "a resolver's bug")
+    }).pipe(Effect.provide(Stack.layer("text"))))
 })

@@ -11,6 +11,7 @@ import {
   inDocuments,
   isProgram,
   isTest,
+  textOf,
   tsc,
   write,
   writeLoader
@@ -30,6 +31,19 @@ it.live(`all ${fences.length} fences type-check`, () =>
 
 it("every link of the docs leads somewhere", () => {
   assert.deepStrictEqual(documents.flatMap(brokenLinks), [])
+})
+
+it("docs/errors.md says of every tag what it is", () => {
+  const page = textOf("docs/errors.md")
+  const sources = ["core/src/RpcError.ts", "thrift/src/errors.ts", "mux/src/MuxServer.ts"].map((path) =>
+    textOf(`packages/${path}`)
+  )
+  const tags = Array.from(
+    sources.join("\n").matchAll(/class (\w+)(?:<.*>)?\s+extends (?:Failure|Data\.TaggedError|Stackless)\b/g),
+    ([, tag]) => tag!
+  )
+  assert.includeMembers(tags, ["Timeout", "InvalidUri", "ThriftException", "ListenFailed"])
+  assert.deepStrictEqual(tags.filter((tag) => !page.includes(`| \`${tag}\``) && !page.includes(`, \`${tag}\` |`)), [])
 })
 
 /** A program of the docs as it is shown, but for the address that it calls or listens on. */

@@ -15,7 +15,8 @@ export const documents: ReadonlyArray<string> = globSync(["README.md", "docs/**/
   cwd: root
 }).toSorted()
 
-const textOf = (document: string): string => readFileSync(join(root, document), "utf8")
+/** A file, from the top of the repository. */
+export const textOf = (document: string): string => readFileSync(join(root, document), "utf8")
 
 /** The links of a page that lead nowhere: to no file, or to no heading of it. */
 export const brokenLinks = (document: string): ReadonlyArray<string> =>

@@ -199,7 +199,7 @@ export interface Server extends Peer {
   readonly session: (session: number) => Effect.Effect<SessionStats, PeerError>
 }
 
-/** Starts a server. Options are those of the program: `window`, `rejectSessions`, `port`. */
+/** Starts a server. Options are those of the program: `window`, `rejectSessions`, `port`, `tls`, `forward`. */
 export const server = (library: Library, options: Options = {}): Effect.Effect<Server, PeerError, Scope.Scope> =>
   Effect.map(start(library, ["server", ...flags(options)]), (peer) => ({
     ...peer,
@@ -241,6 +241,8 @@ export interface CallResult {
 export interface LoadResult {
   readonly requests: number
   readonly succeeded: number
+  /** Given up by the load itself: option `discards`. */
+  readonly discarded: number
   readonly failed: number
   /** Successes with another call's answer, or a damaged one: of the methods that answer their argument. */
   readonly wrong: number
@@ -251,7 +253,10 @@ export interface LoadResult {
 /** A Finagle client. Each combination of client id, timeout and window has connections of its own. */
 export interface Client extends Peer {
   readonly call: (words: ReadonlyArray<string | number>, options?: Options) => Effect.Effect<CallResult, PeerError>
-  /** One call many times, `{}` in a word being its number: options `requests` and `concurrency`. */
+  /**
+   * One call many times: options `requests`, `concurrency`, `discards` and `seed`. In a word, `{}` is the call's number and `{x:N}` less
+   * than N times `x`.
+   */
   readonly load: (words: ReadonlyArray<string | number>, options: Options) => Effect.Effect<LoadResult, PeerError>
   /** Closes all connections; the next call makes new ones. */
   readonly close: Effect.Effect<void, PeerError>

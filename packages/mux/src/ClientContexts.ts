@@ -52,7 +52,8 @@ const prepare = (context: CallContext): Prepared => {
     before: encodeContexts(before),
     trace: context.get(Trace),
     after: encodeContexts(after),
-    destination: context.get(Destination) ?? "",
+    // The empty path is written as nothing, never as "/".
+    destination: context.get(Destination)?.replace(/^\/$/, "") ?? "",
     dtab: context.get(Dtab) ?? noDtab
   }
 }

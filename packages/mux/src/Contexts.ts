@@ -3,6 +3,7 @@ import {
   bytesKey,
   CallContext,
   ClientId,
+  type ContextEntry,
   type ContextKey,
   type Dentry,
   Destination,
@@ -200,14 +201,14 @@ export const contextOf = (
   destination: string,
   dtab: ReadonlyArray<Dentry>
 ): CallContext => {
-  let context = CallContext.empty
+  const entries: Array<ContextEntry> = []
   for (const [name, value] of pairs) {
     const entry = knownBy(name)
     const read = entry?.decode(value)
-    if (entry !== undefined && read !== undefined) context = context.with(entry.key, read)
-    else if (entry?.key !== RequestHeaders) context = context.with(bytesKey(fromUtf8.decode(name)), value)
+    if (entry !== undefined && read !== undefined) entries.push({ key: entry.key, value: read })
+    else if (entry?.key !== RequestHeaders) entries.push({ key: bytesKey(fromUtf8.decode(name)), value })
   }
-  if (destination !== "") context = context.with(Destination, destination)
-  if (dtab.length > 0) context = context.with(Dtab, dtab)
-  return context
+  if (destination !== "") entries.push({ key: Destination, value: destination })
+  if (dtab.length > 0) entries.push({ key: Dtab, value: dtab })
+  return CallContext.of(entries)
 }

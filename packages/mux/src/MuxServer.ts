@@ -34,7 +34,7 @@ export interface MuxServerOptions {
    * does with a session that its service refuses. Default: no bound.
    */
   readonly maxSessions?: number | undefined
-  /** What is accepted from a client. */
+  /** What is accepted from a client; the defaults are `Message.defaultLimits`. */
   readonly limits?: Partial<Limits> | undefined
   /** How long closing waits for requests that run before it interrupts them. Default 5 seconds. */
   readonly drainTimeout?: Duration.Input | undefined
@@ -307,7 +307,10 @@ const make = <E, R>(
     }
   })
 
-/** A mux server: `MuxServer.make` as a scoped effect, `MuxServer.layer` as a layer, whose service tells the address and the sessions. */
+/**
+ * A mux server: `MuxServer.make` as a scoped effect, `MuxServer.layer` as a layer, whose service tells the address and the sessions.
+ * Both fail with `ListenFailed` when the address cannot be listened on, and with `InvalidOption`.
+ */
 export class MuxServer extends Context.Service<MuxServer, MuxServerShape>()("@scales-rpc/mux/MuxServer") {
   static readonly make = make
 

@@ -23,7 +23,7 @@ export interface MuxTransportOptions {
   readonly pingTimeout?: Duration.Input | undefined
   /** Bytes of one fragment that the server may send, above 0. Default 2^31 - 1: no fragments. */
   readonly window?: number | undefined
-  /** What is accepted from a server. */
+  /** What is accepted from a server; the defaults are `Message.defaultLimits`. */
   readonly limits?: Partial<Limits> | undefined
 }
 
@@ -161,7 +161,10 @@ const start = (
   return session
 }
 
-/** The transport of a mux stack. */
+/**
+ * The transport of a mux stack. Fails with `InvalidOption` for an option out of its range; connecting, with
+ * `ConnectFailed`.
+ */
 export const layer = (options: MuxTransportOptions = {}): Layer.Layer<"Mux/Connector", InvalidOption, Stack> =>
   Layer.effect(
     Mux.Connector,

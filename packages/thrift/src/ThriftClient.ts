@@ -48,13 +48,16 @@ export interface ThriftClientOptions {
    * `"await"`: they complete when the server's empty reply has come.
    */
   readonly oneway?: "refuse" | "await" | undefined
-  /** Entries that every call carries, over what its caller set. */
+  /** Entries that every call carries, over what its caller set. Default: none. */
   readonly context?: CallContext | undefined
-  /** What is accepted in a reply, and written in a request. */
+  /** What is accepted in a reply, and written in a request; the defaults are those of `Limits`. */
   readonly limits?: Limits | undefined
 }
 
-/** The typed client of a service over the balanced sink of a family. It drains when its scope closes. */
+/**
+ * The typed client of a service over the balanced sink of a family. It drains when its scope closes. Fails with `InvalidOption` for
+ * an option out of its range, and for a method in `idempotent` that the service does not have.
+ */
 export const layer = <Self, Id extends string, Client, FamilyId extends string, Res extends ThriftMessage>(
   service: ThriftService<Self, Id, Client>,
   family: Family<FamilyId, ThriftMessage, Res, RpcError>,

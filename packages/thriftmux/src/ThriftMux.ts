@@ -61,7 +61,7 @@ export interface ThriftMuxOptions extends Thrift.ThriftClientOptions, StackOptio
    * `Timeout`. Default: building never connects, the first call does.
    */
   readonly eager?: boolean | Duration.Input | undefined
-  /** When to connect again. */
+  /** When to connect again: 250 ms after a failure first, at most 10 s by default. */
   readonly resurrector?: Resurrector.ResurrectorOptions | undefined
   /** Of the connections; not heeded by a `transport` of one's own. */
   readonly mux?: MuxTransport.MuxTransportOptions | undefined
@@ -97,6 +97,9 @@ const eagerly = (eager: ThriftMuxOptions["eager"]) =>
 /**
  * A client of `service`. Building it checks the URI and every option and connects nothing; closing its scope drains it. Two
  * layers made of one service and one URI are two clients, with connections of their own.
+ *
+ * Fails with `InvalidUri`, `UnknownScheme` or `InvalidOption`, and with `eager` also with `Timeout` and what kept the endpoints from
+ * opening.
  */
 export const layer = <
   Self,
@@ -146,6 +149,8 @@ export const layer = <
  * `layer` with its options read from Effect's `Config`, each from its own or all from one:
  *
  *     ThriftMux.layerConfig(Echo, { uri: Config.String("ECHO_URI"), timeout: Config.Duration("ECHO_TIMEOUT") })
+ *
+ * Fails as `layer` does, and with `ConfigError` when a value is missing or wrong.
  */
 export const layerConfig = <Self, Id extends string, Client>(
   service: ThriftService<Self, Id, Client>,

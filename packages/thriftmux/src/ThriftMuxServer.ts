@@ -23,7 +23,7 @@ import type * as Scope from "effect/Scope"
 
 /** Options of a ThriftMux server: those of the mux server, whose `limits` are of a mux message, and of Thrift. */
 export interface ThriftMuxServerOptions extends MuxServerOptions {
-  /** Of a Thrift message: what is accepted in a request and written in a reply. */
+  /** Of a Thrift message: what is accepted in a request and written in a reply; the defaults are those of `Limits`. */
   readonly thrift?: Limits | undefined
 }
 
@@ -43,7 +43,10 @@ type Needs<H> = Exclude<
   Scope.Scope
 >
 
-/** Serves until the scope closes, then drains. The result tells the address and the sessions. */
+/**
+ * Serves until the scope closes, then drains. The result tells the address and the sessions. Fails with `ListenFailed` when the address
+ * cannot be listened on, and with `InvalidOption` for an option out of its range.
+ */
 export const make = <Self, Id extends string, Client, H extends HandlersOf<Client, unknown, Refusal>>(
   service: ThriftService<Self, Id, Client>,
   handlers: H,

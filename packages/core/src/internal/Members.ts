@@ -65,6 +65,9 @@ interface Waiter extends AbortListener {
   readonly wake: () => void
 }
 
+/** How many endpoints `open` connects to at once. */
+const opensAtOnce = 8
+
 const stateOf: ReadonlyArray<SinkState> = ["Open", "Busy", "Closed"]
 
 /** A balanced sink over the states of a server set. It lives as long as the scope. */
@@ -258,7 +261,7 @@ export const make = <Req, Res, E>(
         )
       })
 
-    /** Opens endpoints one after another until one is open; when none ever was, waits for one that heals. */
+    /** Opens endpoints, some at a time, until one is open; when none ever was, waits for one that heals. */
     const open: Effect.Effect<void, RpcError> = Effect.suspend((): Effect.Effect<void, RpcError> => {
       if (closed) return Effect.fail(stackClosed())
       if (latest._tag === "Pending") return waitThen(undefined, () => !mustWait(), () => open)
@@ -266,8 +269,9 @@ export const make = <Req, Res, E>(
       const untried = [...members.values()].toSorted((a, b) => a.rank - b.rank)
       if (untried.some((member) => member.sink.status.state === "Open")) return Effect.void
       const next = (cause?: Cause.Cause<RpcError>): Effect.Effect<void, RpcError> => {
-        const member = untried.shift()
-        if (member !== undefined) return Effect.catchCause(member.sink.open, next)
+        // Some at a time: one that says nothing takes its connect timeout, and must not keep the others waiting.
+        const some = untried.splice(0, opensAtOnce)
+        if (some.length > 0) return Effect.catchCause(Effect.raceAll(some.map(({ sink }) => sink.open)), next)
         if (opened && cause !== undefined) return Effect.failCause(cause)
         return waitThen(undefined, () => opened || closed || members.size === 0, () => open)
       }
@@ -281,6 +285,14 @@ export const make = <Req, Res, E>(
         wakeAll()
       })
     )
-    yield* Effect.forkScoped(Stream.runForEach(states, apply), { startImmediately: true })
+    /** A server set does not fail; should one die all the same, what was known stands, and calls that wait are told. */
+    const died = (cause: Cause.Cause<never>) =>
+      Cause.hasInterruptsOnly(cause)
+        ? Effect.failCause(cause)
+        : Effect.andThen(
+          Effect.logError(`${stack.name}: the server set is not watched any more`, cause),
+          apply({ _tag: "Failed", cause: Cause.squash(cause) })
+        )
+    yield* Effect.forkScoped(Effect.catchCause(Stream.runForEach(states, apply), died), { startImmediately: true })
     return { sink: { send, status, open }, members: () => members.values() }
   })

@@ -7,10 +7,13 @@ import { contexts } from "./contexts.ts"
 import { exchanges } from "./exchanges.ts"
 import { failures } from "./failures.ts"
 import { fragments } from "./fragments.ts"
+import { hops } from "./hops.ts"
 import { lifecycle } from "./lifecycle.ts"
+import { load } from "./load.ts"
 import { mux } from "./mux.ts"
 import { Peers } from "./peers.ts"
 import { rerr } from "./rerr.ts"
+import { restarts } from "./restart.ts"
 import { muxServer, server } from "./server.ts"
 
 const cases = [
@@ -23,7 +26,10 @@ const cases = [
   ...server,
   ...muxServer,
   ...exchanges,
-  ...rerr
+  ...rerr,
+  ...hops,
+  ...restarts,
+  ...load
 ]
 
 /** Runs the cases that `select` picks. Without Java or Maven that is a failure in CI; elsewhere they are skipped. */

@@ -1,36 +1,11 @@
 /** Sessions over time: drain, restart, lease, ping. */
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import * as Fiber from "effect/Fiber"
 import assert from "node:assert/strict"
 import type * as Finagle from "../Finagle.ts"
 import { holds, theme } from "../Suite.ts"
-import { checkedCall, connect, type EchoClient, failure, seen, uriOf } from "./echo.ts"
+import { checkedCall, connect, failure, seen, uriOf } from "./echo.ts"
+import { loaded } from "./loaded.ts"
 import { type Peers, shared } from "./peers.ts"
-
-/** 64 callers that call again and again; `more(n)` waits until n more calls were answered, and fails with the first that was not. */
-const loaded = (echo: EchoClient) =>
-  Effect.gen(function*() {
-    let sent = 0
-    let answered = 0
-    let target = Infinity
-    let reached = Deferred.makeUnsafe<void>()
-    const call = Effect.tap(Effect.suspend(() => checkedCall(echo, sent++)), () =>
-      Effect.sync(() => {
-        if (++answered >= target) Deferred.doneUnsafe(reached, Effect.void)
-      }))
-    const callers = yield* Effect.forkScoped(Effect.all(Array.from({ length: 64 }, () => Effect.forever(call)), {
-      concurrency: "unbounded",
-      discard: true
-    }))
-    const more = (calls: number) =>
-      Effect.suspend(() => {
-        target = answered + calls
-        reached = Deferred.makeUnsafe()
-        return Effect.raceFirst(Deferred.await(reached), Fiber.join(callers))
-      })
-    return { more, stop: Fiber.interrupt(callers) }
-  })
 
 /** The server that may be drained; when the case ends it listens, whatever the case did. */
 const drainable = Effect.gen(function*() {

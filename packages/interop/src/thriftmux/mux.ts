@@ -1,64 +1,18 @@
 /** Mux without Thrift: the family used directly, with bare bodies. */
-import {
-  classifyExit,
-  Destination,
-  Dispatcher,
-  Dtab,
-  HeapBalancer,
-  Requeue,
-  Resurrector,
-  Rpc,
-  type RpcError,
-  ServerSet,
-  SingletonPool,
-  Stack
-} from "@scales-rpc/core"
-import { Mux, MuxTransport } from "@scales-rpc/mux"
-import * as Context from "effect/Context"
+import { Destination, Dtab, Rpc } from "@scales-rpc/core"
+import type { MuxTransport } from "@scales-rpc/mux"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import * as Layer from "effect/Layer"
 import assert from "node:assert/strict"
 import { holds, theme } from "../Suite.ts"
-import { build, failure, uriOf } from "./echo.ts"
+import { connectBody } from "./body.ts"
+import { failure, uriOf } from "./echo.ts"
 import { type Peers, shared } from "./peers.ts"
-
-/** Sends bodies. */
-class Body extends Context.Service<Body, {
-  readonly send: (body: string | Uint8Array) => Effect.Effect<Buffer, RpcError>
-}>()("@scales-rpc/interop/Body") {
-  static readonly layer = (uri: string, options?: MuxTransport.MuxTransportOptions) =>
-    Layer.effect(
-      Body,
-      Effect.gen(function*() {
-        const sink = yield* Mux.Balanced
-        const { dispatch } = yield* Dispatcher.make({ service: "body", timeout: "10 seconds" })
-        const method = { name: "send", idempotent: false, classify: classifyExit }
-        return Body.of({
-          send: (body) =>
-            // A reply's body is a view of what the socket gave.
-            Effect.map(
-              dispatch(method, (call) => sink.send({ body: Buffer.from(body) }, call)),
-              (response) => Buffer.from(response.body)
-            )
-        })
-      })
-    ).pipe(
-      Layer.provide(Requeue.layer(Mux)),
-      Layer.provide(HeapBalancer.layer(Mux)),
-      Layer.provide(Resurrector.layer(Mux)),
-      Layer.provide(SingletonPool.layer(Mux)),
-      Layer.provide(MuxTransport.layer(options)),
-      Layer.provide(ServerSet.fromUri(uri)),
-      Layer.provide(Stack.layer("body"))
-    )
-}
 
 const toBody = (options?: MuxTransport.MuxTransportOptions) =>
   Effect.gen(function*() {
     const server = yield* shared("body")
-    const { client, state } = yield* build(Body, Body.layer(uriOf(server), options))
-    return { server, state, send: client.send, text: (body: string) => Effect.map(client.send(body), String) }
+    return { server, ...yield* connectBody(uriOf(server), options) }
   })
 
 export const mux = theme<Peers>("mux 24.2", [

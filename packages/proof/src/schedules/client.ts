@@ -39,9 +39,9 @@ class Server {
     this.options = options
     this.client = new Client({
       maxTag: options["tags"]! < 3 ? 2 + 3 * options["tags"]! : 0x7fffff,
-      pingIntervalMillis: options["pings"]! === 1 ? 200 : 5000,
-      pingTimeoutMillis: options["pings"]! === 2 ? 4000 : 1e9,
-      contexts: options["contexts"]! === 1
+      pingIntervalMillis: options["pings"] === 1 ? 200 : 5000,
+      pingTimeoutMillis: options["pings"] === 2 ? 4000 : 1e9,
+      contexts: options["contexts"] === 1
     })
   }
 
@@ -119,7 +119,7 @@ class Server {
     if (asked === undefined) return
     if (how === 8) return this.send({ _tag: "Rerr", tag: 1, why: "no" })
     const { window } = this.options
-    const bytes = window! === 0 ? 0x7fffffff : this.options["large"]! === 0 ? 20_000 + 500 * window! : window!
+    const bytes = window === 0 ? 0x7fffffff : this.options["large"] === 0 ? 20_000 + 500 * window! : window!
     this.client.wire.window = bytes
     const headers = windowHeader(how === 9 ? 0 : bytes)
     return this.send({ _tag: "Rinit", tag: 1, version: how === 10 ? 2 : 1, headers })
@@ -255,7 +255,7 @@ class Server {
   call(size: number, timeoutMillis: number): void {
     const id = this.callers.length
     const { session } = this.client
-    const large = this.options["large"]! === 0 && size % 4 === 0
+    const large = this.options["large"] === 0 && size % 4 === 0
     const padding = large ? bulk : bulk.subarray(0, size > 90 ? 4 * size : size % 10)
     const room = session.tagsInUse < this.client.maxTag - 1
     const open = session.status.state === "Open"
