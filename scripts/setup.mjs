@@ -11,10 +11,13 @@ const lock = createHash("sha256").update(readFileSync(join(root, "package-lock.j
 const stamp = join(root, "node_modules", ".setup")
 const node = join(root, "node_modules", ".bin", "node")
 
-if (!(existsSync(stamp) && readFileSync(stamp, "utf8") === lock && existsSync(node))) {
+const [major = 0, minor = 0] = process.versions.node.split(".").map(Number)
+const thisNodeWillDo = major > 22 || (major === 22 && minor >= 19)
+
+if (!(existsSync(stamp) && readFileSync(stamp, "utf8") === lock && (existsSync(node) || thisNodeWillDo))) {
   console.error("setting up: installing dependencies and the pinned Node (once)")
-  // No install scripts: nothing here needs one, and one that is not run can do no harm. Not `npm ci`: it refuses a lock file made where
-  // the registry lacks the binaries of some other platform; this keeps to the lock file all the same, and does not write it.
+  // No install scripts: nothing here needs one, and one that is not run can do no harm. `--no-save` keeps to the lock file and does
+  // not write it.
   const { status } = spawnSync("npm", [
     "install",
     "--no-save",
@@ -30,10 +33,10 @@ if (!(existsSync(stamp) && readFileSync(stamp, "utf8") === lock && existsSync(no
     console.error("setting up failed: `npm install` did not succeed; its message is above")
     process.exit(status ?? 1)
   }
-  if (!existsSync(node)) {
+  if (!existsSync(node) && !thisNodeWillDo) {
     console.error(
       `setting up failed: no pinned Node for ${process.platform}-${process.arch}; ` +
-        "Linux on x64 and arm64 bring theirs, elsewhere run the scripts with Node 24"
+        "Linux on x64 and arm64 brings its own, elsewhere run the scripts with Node 24"
     )
     process.exit(1)
   }

@@ -4,19 +4,20 @@
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Balancer from "./Balancer.ts"
 import { Heap } from "./internal/Heap.ts"
-import * as Members from "./internal/Members.ts"
 import type { RpcError } from "./RpcError.ts"
 import { ServerSet } from "./ServerSet.ts"
 import type { Family } from "./Sink.ts"
 import { Stack } from "./Stack.ts"
+import type { SinkState } from "./Status.ts"
 
 /** One endpoint as the balancer sees it. */
 export interface EndpointView {
   /** Its key, `host:port`. */
   readonly endpoint: string
   /** A `SinkState`. */
-  readonly state: string
+  readonly state: SinkState
   /** Attempts that have not ended. */
   readonly load: number
   /** Its share against other endpoints: the balancer compares load by weight. */
@@ -37,7 +38,7 @@ export const layer = <Id extends string, Req, Res, E>(
     Effect.gen(function*() {
       const stack = yield* Stack
       const heap = new Heap(stack.random)
-      const { members, sink } = yield* Members.make(stack, yield* family.Endpoints, yield* ServerSet, heap)
+      const { members, sink } = yield* Balancer.make(stack, yield* family.Endpoints, yield* ServerSet, heap)
       yield* stack.register({
         role: "balancer",
         description: "sends each call to the least loaded endpoint",

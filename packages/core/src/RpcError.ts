@@ -253,5 +253,17 @@ export class InvalidOption extends Data.TaggedError("InvalidOption")<{
   }
 }
 
+/** A resolver could not be set up: what it needs is missing (`what` names it), or said no (`cause`). */
+export class ResolverFailed extends Data.TaggedError("ResolverFailed")<{
+  readonly uri: string
+  readonly what: string
+  readonly cause: unknown
+}> {
+  /** The URI, and what is missing. */
+  override get message(): string {
+    return `cannot resolve "${this.uri}": ${this.what}`
+  }
+}
+
 /** What building a layer of a stack can fail with. Nothing of it waits for the first call. */
-export type BuildError = InvalidUri | UnknownScheme | InvalidOption
+export type BuildError = InvalidUri | UnknownScheme | ResolverFailed | InvalidOption

@@ -5,7 +5,7 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { Endpoint } from "./Endpoint.ts"
-import { InvalidUri, UnknownScheme } from "./RpcError.ts"
+import { type BuildError, InvalidUri, UnknownScheme } from "./RpcError.ts"
 
 /**
  * What is known of a server set. `Pending`: nothing yet. `Bound`: these endpoints, all of them. `Neg`: there is no such set.
@@ -45,7 +45,7 @@ export class ServerSet extends Context.Service<ServerSet, States>()("@scales-rpc
    * What a URI names. It is read when the layer is built, which fails with `InvalidUri` or `UnknownScheme` for a
    * wrong one.
    */
-  static readonly fromUri = (uri: string): Layer.Layer<ServerSet, InvalidUri | UnknownScheme> =>
+  static readonly fromUri = (uri: string): Layer.Layer<ServerSet, BuildError> =>
     Layer.effect(ServerSet, resolve(uri))
 
   /** Makes `scheme://` known to every stack that this layer is provided to. */
@@ -58,7 +58,7 @@ export class ServerSet extends Context.Service<ServerSet, States>()("@scales-rpc
 /** Turns URIs of one scheme into server sets. */
 export interface Resolver {
   /** `rest` is the URI without `scheme://`. The scope is the stack's: what the stream shares may live there. */
-  readonly resolve: (uri: string, rest: string) => Effect.Effect<States, InvalidUri, Scope.Scope>
+  readonly resolve: (uri: string, rest: string) => Effect.Effect<States, BuildError, Scope.Scope>
 }
 
 const resolverPrefix = "@scales-rpc/core/Resolver/"
@@ -72,7 +72,7 @@ export const ResolverFor = <const Scheme extends string>(
  * Reads a URI and gives the server set it names, with the resolvers that are provided and the built-in `tcp` and `unix`. Fails
  * with `InvalidUri` when it cannot be read, and with `UnknownScheme` when nothing resolves its scheme.
  */
-export const resolve = (uri: string): Effect.Effect<States, InvalidUri | UnknownScheme, Scope.Scope> =>
+export const resolve = (uri: string): Effect.Effect<States, BuildError, Scope.Scope> =>
   Effect.gen(function*() {
     const match = /^([A-Za-z][A-Za-z0-9+.-]*):\/\/(.*)$/s.exec(uri)
     if (match === null) {

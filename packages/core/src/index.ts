@@ -1,5 +1,6 @@
 /** The model that every protocol is built on: calls, sinks, stacks, server sets, balancers, pools, recovery. */
 export * from "./Abort.ts"
+export * as Balancer from "./Balancer.ts"
 export * from "./Call.ts"
 export * from "./CallContext.ts"
 export { Deadlines, Timer } from "./Deadlines.ts"

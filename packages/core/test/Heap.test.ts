@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Endpoint } from "@scales-rpc/core"
 import { Heap } from "../src/internal/Heap.ts"
-import { Member } from "../src/internal/Members.ts"
+import { Member } from "../src/Balancer.ts"
 import { seeded } from "./support.ts"
 
 const member = (nth: number, weight = 1): Member =>
@@ -15,12 +15,12 @@ const heapOf = (size: number, options?: { readonly seed?: number; readonly weigh
   const acquire = (tried: ReadonlyArray<Endpoint> = []): Member => {
     const picked = heap.pick(tried)!
     picked.load++
-    heap.loaded(picked)
+    heap.began(picked)
     return picked
   }
   const release = (each: Member) => {
     each.load--
-    heap.loaded(each)
+    heap.ended(each)
   }
   const down = (each: Member, rank: 0 | 1 | 2 = 2) => {
     each.rank = rank
@@ -239,7 +239,7 @@ describe("a heap", () => {
           const releasing = loaded[Math.floor(random() * loaded.length)]
           if (releasing === undefined) continue
           releasing.load--
-          heap.loaded(releasing)
+          heap.ended(releasing)
         } else {
           const tried = random() < 0.3 ? inside.filter(() => random() < 0.4).map(({ endpoint }) => endpoint) : []
           const picked = heap.pick(tried)!
@@ -253,7 +253,7 @@ describe("a heap", () => {
             assert.fail(`seed ${seed}, step ${step}: ${picked.endpoint.key} costs ${cost(picked)}, the best ${least}`)
           }
           picked.load++
-          heap.loaded(picked)
+          heap.began(picked)
         }
         if (!heap.valid || heap.size !== inside.length) assert.fail(`seed ${seed}, step ${step}: not a heap`)
       }

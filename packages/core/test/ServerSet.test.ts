@@ -108,7 +108,7 @@ describe("a server-set URI", () => {
         const error = yield* Effect.flip(resolve(uri))
         assert.strictEqual(error._tag, "InvalidUri", uri)
         assert.match((error as InvalidUri).what, what, uri)
-        assert.strictEqual(error.uri, uri)
+        assert.strictEqual((error as InvalidUri).uri, uri)
         assert.include(error.message, "expected ")
       }
     }))

@@ -23,7 +23,7 @@ import { ScriptedConnector, TestServerSet } from "@scales-rpc/core/testing"
 import { Cause, Clock, Effect, Exit, type Fiber, Layer, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { Heap } from "../src/internal/Heap.ts"
-import * as Members from "../src/internal/Members.ts"
+import * as Balancer from "../src/Balancer.ts"
 import { seeded, settle, stack, start, Text, TextClient } from "./support.ts"
 
 const seeds = process.env["SEED"] === undefined
@@ -94,14 +94,14 @@ const schedule = (seed: number) =>
 
     // The balancer, with its heap and members in sight.
     let heap!: Heap
-    let members!: () => Iterable<Members.Member>
+    let members!: () => Iterable<Balancer.Member>
     const balancer = () =>
       Layer.effect(
         Text.Balanced,
         Effect.gen(function*() {
           const shared = yield* Stack
           heap = new Heap(shared.random)
-          const made = yield* Members.make(shared, yield* Text.Endpoints, yield* ServerSet, heap)
+          const made = yield* Balancer.make(shared, yield* Text.Endpoints, yield* ServerSet, heap)
           members = made.members
           return made.sink
         })

@@ -7,8 +7,6 @@ import {
   type EndpointSink,
   Filter,
   HeapBalancer,
-  type InvalidOption,
-  type InvalidUri,
   type MessageSink,
   Requeue,
   Resurrector,
@@ -19,7 +17,6 @@ import {
   type SinkFactory,
   Stack,
   textKey,
-  type UnknownScheme,
   wire
 } from "@scales-rpc/core"
 import { Mock, Recorder, ScriptedSink } from "@scales-rpc/core/testing"
@@ -50,7 +47,7 @@ describe("a stack composed by hand", () => {
       Layer.provide(shared)
     )
     expectTypeOf<Sides<typeof whole>>().toEqualTypeOf<
-      ["Text/Balanced", InvalidOption | InvalidUri | UnknownScheme, never]
+      ["Text/Balanced", BuildError, never]
     >()
     const asBuilt: Layer.Layer<"Text/Balanced", BuildError> = whole
     assert.isDefined(asBuilt)

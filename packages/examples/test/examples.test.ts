@@ -134,7 +134,7 @@ it.effect("filter.ts tells of slow attempts, whatever ended them", () =>
 /** Calls of each key through `byKey`, over endpoints that tests move and break. */
 const keyed = (first: ReadonlyArray<Endpoint>) => {
   const attempts: Array<Recorder.RecordedAttempt> = []
-  const EchoLive = Thrift.layer(Echo, Mux).pipe(
+  const EchoLive = Thrift.client(Echo, Mux).pipe(
     Layer.provide(Requeue.layer(Mux)),
     Layer.provide(byKey(Mux)),
     Layer.provide(Recorder.below(Mux, attempts)),

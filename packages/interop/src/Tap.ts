@@ -76,5 +76,10 @@ export const make = (port: number, change?: Change): Effect.Effect<Tap, never, S
           for (const socket of sockets) socket.destroy()
         })
     )
-    return { address: `127.0.0.1:${(server.address() as Net.AddressInfo).port}`, requests, replies, connections: () => connections }
+    return {
+      address: `127.0.0.1:${(server.address() as Net.AddressInfo).port}`,
+      requests,
+      replies,
+      connections: () => connections
+    }
   })

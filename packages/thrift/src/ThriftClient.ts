@@ -32,14 +32,26 @@ import {
 } from "./ServiceDefinition.ts"
 import type { ThriftService } from "./ThriftService.ts"
 
-/** What a Thrift message is to a wire family: its bytes. */
-export interface ThriftMessage {
+/** What a Thrift reply is to a wire family: its bytes. */
+export interface ThriftResponse {
   readonly body: Uint8Array
 }
 
+/** What a Thrift request is to a wire family: its bytes, and what a wire that cannot match replies by itself needs to know of them. */
+export interface ThriftRequest extends ThriftResponse {
+  readonly method: string
+  /** From 1 to 2^31 - 1, the next for each call of a client. */
+  readonly sequenceId: number
+  /** No reply is expected. */
+  readonly oneway: boolean
+}
+
+/** Whether a family that sends `Req` can send Thrift: it takes a request's bytes, and what else it needs of it. */
+type Takes<Req> = [ThriftRequest] extends [Req] ? unknown : { readonly "requests of this family are no Thrift": never }
+
 /** Options of a Thrift client. */
 export interface ThriftClientOptions {
-  /** How long a call may take when its caller says nothing nearer. Default 10 seconds. */
+  /** How long a call may take when its caller says nothing nearer. Default 60 seconds, for ThriftMux 10 (Scales'). */
   readonly timeout?: Duration.Input | undefined
   /** Methods that may be executed twice, by name; one that the service does not have fails the build. Default: none. */
   readonly idempotent?: ReadonlyArray<string> | undefined
@@ -58,33 +70,37 @@ export interface ThriftClientOptions {
  * The typed client of a service over the balanced sink of a family. It drains when its scope closes. Fails with `InvalidOption` for
  * an option out of its range, and for a method in `idempotent` that the service does not have.
  */
-export const layer = <Self, Id extends string, Client, FamilyId extends string, Res extends ThriftMessage>(
+export const client = <Self, Id extends string, Client, FamilyId extends string, Req, Res extends ThriftResponse>(
   service: ThriftService<Self, Id, Client>,
-  family: Family<FamilyId, ThriftMessage, Res, RpcError>,
+  family: Family<FamilyId, Req, Res, RpcError> & Takes<Req>,
   options: ThriftClientOptions = {}
 ): Layer.Layer<Self, InvalidOption, `${FamilyId}/Balanced` | Stack> =>
   Layer.effect(
     service,
     Effect.gen(function*() {
-      const sink = yield* family.Balanced
+      // `Takes` has seen to it: what the family sends can be a Thrift request.
+      const sink = (yield* family.Balanced) as unknown as MessageSink<ThriftRequest, Res, RpcError>
       const { dispatch } = yield* Dispatcher.make({
         service: service.key,
-        timeout: options.timeout ?? "10 seconds",
+        timeout: options.timeout ?? "60 seconds",
         context: options.context
       })
       const serializer = new Serializer(sink, yield* checkedLimits("limits", options.limits))
+      if (![undefined, "refuse", "await"].includes(options.oneway)) {
+        return yield* new InvalidOption({ option: "oneway", got: options.oneway, expected: `"refuse" or "await"` })
+      }
       const idempotent = yield* idempotentMethods(service.definition, options.idempotent)
-      const client: Record<string, (...args: ReadonlyArray<unknown>) => Effect.Effect<unknown, unknown>> = {}
+      const methods: Record<string, (...args: ReadonlyArray<unknown>) => Effect.Effect<unknown, unknown>> = {}
       for (const method of service.definition.methods.values()) {
         const called = { name: method.name, idempotent: idempotent.has(method.name), classify: classifyExit }
-        client[method.name] = method.oneway && options.oneway !== "await"
+        methods[method.name] = method.oneway && options.oneway !== "await"
           ? () =>
             Effect.fail(
               new Unsendable({ what: `${method.name} is oneway, and this wire answers every call`, cause: undefined })
             )
           : (...args) => dispatch(called, (call) => serializer.send(method, args, call))
       }
-      return client as typeof service.Service
+      return methods as typeof service.Service
     })
   )
 
@@ -106,29 +122,30 @@ const idempotentMethods = (
 
 /** Arguments to bytes, bytes to a result. One reader and one writer serve all calls: neither is held over a wait. */
 class Serializer {
-  readonly #sink: MessageSink<ThriftMessage, ThriftMessage, RpcError>
+  readonly #sink: MessageSink<ThriftRequest, ThriftResponse, RpcError>
   readonly #writer: BinaryWriter
   readonly #reader: BinaryReader
   #sequenceId = 0
 
-  constructor(sink: MessageSink<ThriftMessage, ThriftMessage, RpcError>, limits: Limits) {
+  constructor(sink: MessageSink<ThriftRequest, ThriftResponse, RpcError>, limits: Limits) {
     this.#sink = sink
     this.#writer = new BinaryWriter(limits)
     this.#reader = new BinaryReader(limits)
   }
 
   send(method: MethodDefinition, args: ReadonlyArray<unknown>, call: Call): Effect.Effect<unknown, unknown> {
-    this.#sequenceId = (this.#sequenceId + 1) & 0x7fffffff
+    const sequenceId = this.#sequenceId = this.#sequenceId % 0x7fffffff + 1
     let body: Uint8Array
     try {
       this.#writer.reset()
-      method.encodeCall(this.#sequenceId, args, this.#writer)
+      method.encodeCall(sequenceId, args, this.#writer)
       body = this.#writer.take()
     } catch (error) {
       if (error instanceof ThriftEncodeError) return Effect.fail(error)
       throw error
     }
-    return Effect.flatMap(this.#sink.send({ body }, call), (response) => this.#decode(method, response.body))
+    const request = { body, method: method.name, sequenceId, oneway: method.oneway }
+    return Effect.flatMap(this.#sink.send(request, call), (response) => this.#decode(method, response.body))
   }
 
   #decode(method: MethodDefinition, body: Uint8Array): Reply {

@@ -5,7 +5,7 @@
  * with its declared exception), a trace costs 4 to 5 microseconds, and it would show this library only. All of them are
  * Effect errors: `yield*` one to fail with it.
  */
-import type { RpcError } from "@scales-rpc/core"
+import type { Reached, RpcError } from "@scales-rpc/core"
 import * as Data from "effect/Data"
 
 interface Fields {
@@ -13,7 +13,12 @@ interface Fields {
   readonly cause?: unknown
 }
 
+/** What these have in common; made without a stack trace. */
 abstract class Stackless extends Data.Error<Fields> {
+  /** Whether the request can have been executed. */
+  abstract readonly reached: Reached
+  /** Whether the same request may be sent again by anybody: what a server has answered, or what was never sent as it is, may not. */
+  readonly retryable = false
   constructor(name: string, fields: Fields) {
     const limit = Error.stackTraceLimit
     Error.stackTraceLimit = 0
@@ -42,6 +47,7 @@ export type ProtocolErrorReason =
 /** Bytes that cannot be read. `offset` is where in the message, in bytes, the reader stood. */
 export class ThriftProtocolError extends Stackless {
   readonly _tag = "ThriftProtocolError"
+  readonly reached = "maybe"
   readonly reason: ProtocolErrorReason
   readonly offset: number
   constructor(fields: Fields & { readonly reason: ProtocolErrorReason; readonly offset: number }) {
@@ -62,6 +68,7 @@ export type EncodeErrorReason = "InvalidValue" | "SizeLimit" | "DepthLimit" | "M
 /** A value that cannot be written. Nothing of its message has left. */
 export class ThriftEncodeError extends Stackless {
   readonly _tag = "ThriftEncodeError"
+  readonly reached = "no"
   readonly reason: EncodeErrorReason
   constructor(fields: Fields & { readonly reason: EncodeErrorReason }) {
     super("ThriftEncodeError", fields)
@@ -103,6 +110,10 @@ export class ThriftApplicationException extends Stackless {
     super("ThriftApplicationException", fields)
     this.type = fields.type
   }
+  /** A method that the server does not know it has not executed; any other may have begun. */
+  get reached(): Reached {
+    return this.type === ApplicationExceptionType.UNKNOWN_METHOD ? "no" : "maybe"
+  }
   /** The Thrift name of `type`; `"UNKNOWN"` for a number without one. */
   get typeName(): ApplicationExceptionName {
     return applicationExceptionNames[this.type] ?? "UNKNOWN"
@@ -117,6 +128,7 @@ export class ThriftApplicationException extends Stackless {
  */
 export class ThriftException<out X> extends Stackless {
   readonly _tag = "ThriftException"
+  readonly reached = "maybe"
   readonly exception: X
   constructor(fields: { readonly exception: X }) {
     super("ThriftException", { message: nameOf(fields.exception) })

@@ -32,13 +32,17 @@ type Endpoints<R> = Layer.Layer<"Mux/Endpoints", BuildError, R>
 type Connector<R> = Layer.Layer<"Mux/Connector", BuildError, R>
 
 /** The parts of the stack that can be given. Each is a layer over the plane below it; the default is named with it. */
-export interface Roles<Above, Bal, Below, Pool, Transport> {
+export interface Roles<Above, Requeues, Bal, Below, Breaker, Pool, Transport> {
   /** Filters over every call, above requeues and the balancer (`Filter.above`). Default: none. */
   readonly above?: Balanced<Above> | undefined
+  /** What is sent again, and where it is paid from. Default `Requeue.layer(Mux)`. */
+  readonly requeue?: Balanced<Requeues> | undefined
   /** Default `HeapBalancer.layer(Mux)`. */
   readonly balancer?: Balanced<Bal> | undefined
-  /** Filters over every attempt at one endpoint, above the resurrector (`Filter.below`). Default: none. */
+  /** Filters over every attempt at one endpoint, above the breaker (`Filter.below`). Default: none. */
   readonly below?: Endpoints<Below> | undefined
+  /** What takes an endpoint out of use and back. Default `Resurrector.layer(Mux, options.resurrector)`. */
+  readonly breaker?: Endpoints<Breaker> | undefined
   /** Default `SingletonPool.layer(Mux)`. */
   readonly pool?: Endpoints<Pool> | undefined
   /** Default `MuxTransport.layer(options.mux)`. */
@@ -61,7 +65,7 @@ export interface ThriftMuxOptions extends Thrift.ThriftClientOptions, StackOptio
    * `Timeout`. Default: building never connects, the first call does.
    */
   readonly eager?: boolean | Duration.Input | undefined
-  /** When to connect again: 250 ms after a failure first, at most 10 s by default. */
+  /** When to connect again: 250 ms after a failure first, at most 10 s by default; not heeded by a `breaker` of one's own. */
   readonly resurrector?: Resurrector.ResurrectorOptions | undefined
   /** Of the connections; not heeded by a `transport` of one's own. */
   readonly mux?: MuxTransport.MuxTransportOptions | undefined
@@ -106,21 +110,23 @@ export const layer = <
   Id extends string,
   Client,
   Above = never,
+  Requeues = never,
   Bal = never,
   Below = never,
+  Breaker = never,
   Pool = never,
   Transport = never,
   Set = never
 >(
   service: ThriftService<Self, Id, Client>,
-  options: ThriftMuxOptions & Roles<Above, Bal, Below, Pool, Transport> & Source<Set>
+  options: ThriftMuxOptions & Roles<Above, Requeues, Bal, Below, Breaker, Pool, Transport> & Source<Set>
 ): Layer.Layer<
   Self,
   BuildError | RpcError,
   // What is left to provide once the stack has given each role what is below it.
-  | Exclude<Above, "Mux/Balanced" | Stack>
+  | Exclude<Above | Requeues, "Mux/Balanced" | Stack>
   | Exclude<Bal, "Mux/Endpoints" | ServerSet | Stack>
-  | Exclude<Below, "Mux/Endpoints" | Stack>
+  | Exclude<Below | Breaker, "Mux/Endpoints" | Stack>
   | Exclude<Pool, "Mux/Connector" | Stack>
   | Exclude<Transport | Set, Stack>
 > => {
@@ -130,13 +136,13 @@ export const layer = <
   // What the roles need is in the type above: the conditional types of `Layer.provide` cannot be followed through a choice.
   const role = (given: Layer.Any | undefined, standard: Layer.Any) =>
     (given ?? standard) as Layer.Layer<any, BuildError>
-  return Thrift.layer(service, Mux, { ...options, context }).pipe(
+  return Thrift.client(service, Mux, { ...options, timeout: options.timeout ?? "10 seconds", context }).pipe(
     Layer.provide(eagerly(options.eager)),
     Layer.provide(role(options.above, pass)),
-    Layer.provide(Requeue.layer(Mux)),
+    Layer.provide(role(options.requeue, Requeue.layer(Mux))),
     Layer.provide(role(options.balancer, HeapBalancer.layer(Mux))),
     Layer.provide(role(options.below, passEndpoints)),
-    Layer.provide(Resurrector.layer(Mux, options.resurrector)),
+    Layer.provide(role(options.breaker, Resurrector.layer(Mux, options.resurrector))),
     Layer.provide(role(options.pool, SingletonPool.layer(Mux))),
     Layer.provide(role(options.transport, MuxTransport.layer(options.mux))),
     Layer.provide(role(options.serverSet, ServerSet.fromUri(options.uri!))),

@@ -62,7 +62,7 @@ export const clients = () => {
     mux: { pingInterval: Config.Duration("ECHO_PING") }
   })
   expectTypeOf(configured).toEqualTypeOf<Layer.Layer<Echo, BuildError | RpcError | Config.ConfigError>>()
-  const byHand: Layer.Layer<Echo, BuildError, Token> = Thrift.layer(Echo, Mux).pipe(
+  const byHand: Layer.Layer<Echo, BuildError, Token> = Thrift.client(Echo, Mux).pipe(
     Layer.provide(auth),
     Layer.provide(Requeue.layer(Mux)),
     Layer.provide(HeapBalancer.layer(Mux)),
@@ -95,8 +95,8 @@ export const clients = () => {
   // @ts-expect-error a pool in the balancer's place
   ThriftMux.layer(Echo, { uri, balancer: SingletonPool.layer(Mux) })
   // @ts-expect-error a serializer of Thrift over a family without bytes
-  Thrift.layer(Echo, Other)
-  const forgotten = Thrift.layer(Echo, Mux).pipe(
+  Thrift.client(Echo, Other)
+  const forgotten = Thrift.client(Echo, Mux).pipe(
     Layer.provide(HeapBalancer.layer(Mux)),
     Layer.provide(MuxTransport.layer()),
     Layer.provide(ServerSet.fromUri("tcp://a:1")),

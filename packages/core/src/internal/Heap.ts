@@ -3,7 +3,7 @@
  * logarithm of the size; a member that becomes idle goes to a random place among its equals, so that sequential calls spread.
  */
 import type { Endpoint } from "../Endpoint.ts"
-import type { Member, Picker } from "./Members.ts"
+import type { Member, Picker } from "../Balancer.ts"
 
 /** Whether `a` is to be picked before `b`. */
 const before = (a: Member, b: Member): boolean => {
@@ -41,7 +41,11 @@ export class Heap implements Picker {
     this.#fix(member.index)
   }
 
-  readonly loaded = (member: Member): void => {
+  readonly began = (member: Member): void => {
+    this.#fix(member.index)
+  }
+
+  readonly ended = (member: Member): void => {
     if (member.load === 0) this.#shuffleIn(member)
     else this.#fix(member.index)
   }

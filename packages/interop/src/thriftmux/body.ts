@@ -14,6 +14,7 @@ import { Mux, MuxTransport } from "@scales-rpc/mux"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import assert from "node:assert/strict"
 import { build } from "./echo.ts"
 
 /** Sends bodies. */
@@ -54,3 +55,9 @@ export const connectBody = (uri: string, options?: MuxTransport.MuxTransportOpti
     send: client.send,
     text: (body: string) => Effect.map(client.send(body), String)
   }))
+
+/** The i-th of many bodies, each unlike its neighbours; it dies when the reply is another's. */
+export const checkedBody = (text: (body: string) => Effect.Effect<string, RpcError>, i: number) => {
+  const body = `${i} `.padEnd((i * 37) % 300, "-")
+  return Effect.map(text(body), (reply) => assert.equal(reply, body))
+}

@@ -104,7 +104,7 @@ export const calls = theme<Peers>("calls", [
       const server = yield* shared("echo")
       const { client } = yield* build(
         Echo,
-        Thrift.layer(Echo, Mux).pipe(
+        Thrift.client(Echo, Mux).pipe(
           Layer.provide(Requeue.layer(Mux)),
           Layer.provide(HeapBalancer.layer(Mux)),
           Layer.provide(Resurrector.layer(Mux)),

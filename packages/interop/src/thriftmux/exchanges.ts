@@ -247,6 +247,17 @@ const alike = <R>(
       const drainOurs = Effect.suspend(() => Effect.forEach(ours.server.sessions(), (session) => session.drain()))
       assert.deepEqual(yield* drained(ours.port, bodies, drainOurs), expected)
     })
+  ),
+  holds(
+    "but for a request of which a part has come and that is discarded: ours says that its tag is free, Finagle's nothing",
+    Effect.gen(function*() {
+      const { finagle, ours } = yield* both
+      const begun = [...handshake, fragment(2, 2, "0000000000"), tdiscarded(2, "why")]
+      // At both the next request with this tag is served, and nothing of the first is in front of it.
+      const again = [tdispatch(2, bodies.echo), 1]
+      const expected = yield* playAt(finagle.port, [...begun, ...again])
+      assert.deepEqual(yield* playAt(ours.port, [...begun, 1, ...again]), expected.toSpliced(2, 0, frame(-66, 2)))
+    })
   )
 ]
 

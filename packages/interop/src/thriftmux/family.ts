@@ -10,11 +10,12 @@ import { fragments } from "./fragments.ts"
 import { hops } from "./hops.ts"
 import { lifecycle } from "./lifecycle.ts"
 import { load } from "./load.ts"
+import { muxServer } from "./muxServer.ts"
 import { mux } from "./mux.ts"
 import { Peers } from "./peers.ts"
 import { rerr } from "./rerr.ts"
 import { restarts } from "./restart.ts"
-import { muxServer, server } from "./server.ts"
+import { server } from "./server.ts"
 
 const cases = [
   ...calls,

@@ -37,7 +37,7 @@ export const hops = theme<Peers>("two hops", [
     "Finagle, ours, Finagle, over Mux: trace, deadline, dtab and contexts",
     Effect.gen(function*() {
       const last = yield* connectBody(uriOf(yield* shared("body")))
-      const { address } = yield* serveBodies((body) => Effect.orDie(last.text(Buffer.from(body).toString())))
+      const { address } = yield* serveBodies({}, (body) => Effect.orDie(last.text(Buffer.from(body).toString())))
       const client = yield* Finagle.client("mux24", [address])
       const before = Date.now()
       const { text } = result(

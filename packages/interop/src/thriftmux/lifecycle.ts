@@ -29,7 +29,7 @@ export const lifecycle = theme<Peers>("lifecycle", [
     Effect.gen(function*() {
       const draining = yield* drainable
       const { echo, state } = yield* connect(uriOf(yield* shared("echo"), draining))
-      const load = yield* loaded(echo)
+      const load = yield* loaded((i) => checkedCall(echo, i))
       yield* load.more(1000)
       const before = yield* sessionsOf(draining)
       yield* draining.drain(5000)
@@ -48,7 +48,7 @@ export const lifecycle = theme<Peers>("lifecycle", [
     Effect.gen(function*() {
       const server = yield* shared("second")
       const { echo, state } = yield* connect(uriOf(server))
-      const load = yield* loaded(echo)
+      const load = yield* loaded((i) => checkedCall(echo, i))
       yield* load.more(500)
       for (let round = 1; round <= 3; round++) {
         yield* server.drainSessions(5000)

@@ -2,16 +2,15 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import { checkedCall, type EchoClient } from "./echo.ts"
 
 /** 64 callers that call again and again; `more(n)` waits until n more calls were answered, and fails with the first that was not. */
-export const loaded = (echo: EchoClient) =>
+export const loaded = <E>(send: (i: number) => Effect.Effect<unknown, E>) =>
   Effect.gen(function*() {
     let sent = 0
     let answered = 0
     let target = Infinity
     let reached = Deferred.makeUnsafe<void>()
-    const call = Effect.tap(Effect.suspend(() => checkedCall(echo, sent++)), () =>
+    const call = Effect.tap(Effect.suspend(() => send(sent++)), () =>
       Effect.sync(() => {
         if (++answered >= target) Deferred.doneUnsafe(reached, Effect.void)
       }))

@@ -4,6 +4,7 @@ import type { MuxTransport } from "@scales-rpc/mux"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import assert from "node:assert/strict"
+import * as Finagle from "../Finagle.ts"
 import { holds, theme } from "../Suite.ts"
 import { connectBody } from "./body.ts"
 import { failure, uriOf } from "./echo.ts"
@@ -96,6 +97,47 @@ export const mux = theme<Peers>("mux 24.2", [
       const { largestOut, out } = yield* server.session(session)
       assert.equal(largestOut, 1000)
       assert.equal(out["Rdispatch+"], 1048)
+    })
+  ),
+  holds(
+    "requests in fragments of the server's window of 5 bytes, and replies in ours",
+    Effect.gen(function*() {
+      const server = yield* Finagle.server("mux24", { window: 5 })
+      const { send, text } = yield* connectBody(uriOf(server), { window: 5 })
+      const { session } = JSON.parse(yield* text("seen"))
+      const body = Buffer.alloc(1000, "0123456")
+      assert.ok(body.equals(yield* send(body)))
+      const { largestIn, largestOut, ...frames } = yield* server.session(session)
+      assert.deepEqual([largestIn, largestOut], [5, 5])
+      assert.ok(frames.in["Tdispatch+"]! >= 200 && frames.out["Rdispatch+"]! >= 200)
+    })
+  ),
+  holds(
+    "a lease that is over makes the endpoint Busy, another one makes it Open, and the server's pings are answered",
+    Effect.gen(function*() {
+      const { server, state, text } = yield* toBody()
+      yield* text("first")
+      const leased = (millis: number) =>
+        Effect.gen(function*() {
+          yield* server.lease(millis)
+          const { answered, sessions } = yield* server.ping
+          assert.equal(answered, sessions)
+          return state("balancer").endpoints.map((endpoint: { readonly state: string }) => endpoint.state)
+        })
+      assert.deepEqual(yield* leased(0), ["Busy"])
+      assert.equal(yield* text("Busy"), "Busy")
+      assert.deepEqual(yield* leased(60_000), ["Open"])
+      assert.equal(yield* text("Open"), "Open")
+    })
+  ),
+  holds(
+    "a server that refuses sessions fails calls with Nacked, and none while another is up",
+    Effect.gen(function*() {
+      const refusing = yield* Finagle.server("mux24", { rejectSessions: true })
+      const { text } = yield* connectBody(uriOf(refusing))
+      assert.equal((yield* failure(text("x"), "Nacked")).reached, "no")
+      const both = yield* connectBody(uriOf(refusing, yield* shared("body")))
+      for (let i = 0; i < 20; i++) assert.equal(yield* both.text("x"), "x")
     })
   )
 ])

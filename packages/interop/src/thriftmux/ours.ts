@@ -5,6 +5,7 @@ import {
   ErrorReply,
   MuxFailure,
   MuxServer,
+  type MuxServerOptions,
   type MuxServerReply,
   type MuxServerShape,
   Nack,
@@ -124,15 +125,17 @@ export const serve = (
   })
 
 /**
- * A Mux server of ours: the first word of a body says what to do, any other body is answered by itself; `seen` is what the word of that
- * name is answered with.
+ * A Mux server of ours: the first word of a body says what to do, any other body is answered by itself. `echoed(n)` waits for the n-th of
+ * these; `seen` is what the word of that name is answered with.
  */
 export const serveBodies = (
+  options: MuxServerOptions = {},
   seen: (body: Uint8Array) => Effect.Effect<string> = () => Effect.map(seenInbound, json)
 ) =>
   Effect.gen(function*() {
     const events = yield* Events.make<HandlerEvent>()
     const nackedOnce = new Set<string>()
+    const echoes = counting()
     const server = yield* MuxServer.make((request): Effect.Effect<MuxServerReply, string | Nack | ErrorReply> => {
       const text = Buffer.from(request.body).toString()
       const [word = "", rest = ""] = text.slice(0, 100).split(":")
@@ -147,8 +150,8 @@ export const serveBodies = (
         case "seen":
           return Effect.map(seen(request.body), answer)
         default:
-          return Effect.succeed({ body: request.body })
+          return Effect.as(echoes.count, { body: request.body })
       }
-    })
-    return { server, events, address: addressOf(server), port: server.address.port }
+    }, options)
+    return { server, events, echoed: echoes.reached, address: addressOf(server), port: server.address.port }
   })

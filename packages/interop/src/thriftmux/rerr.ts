@@ -10,8 +10,9 @@ import assert from "node:assert/strict"
 import * as Finagle from "../Finagle.ts"
 import { holds, theme } from "../Suite.ts"
 import * as Tap from "../Tap.ts"
+import { connectBody } from "./body.ts"
 import { connect, type EchoClient, failure, uriOf } from "./echo.ts"
-import { serve } from "./ours.ts"
+import { serve, serveBodies } from "./ours.ts"
 import { type Peers, shared } from "./peers.ts"
 import { refused, result } from "./results.ts"
 
@@ -162,6 +163,26 @@ export const rerr = theme<Peers>("Rerr", [
       yield* noSession(() => server.sessions().length)
       assert.equal(result(yield* client.call(["ping"])), "pong")
       assert.deepEqual([server.counts.duplicateTags, server.counts.sessions], [1, 2])
+    })
+  ),
+  holds(
+    "Mux 24.2 in both directions: the fall back to Treq, and the failure of one call",
+    Effect.gen(function*() {
+      const finagle = yield* shared("body")
+      const ours = yield* serveBodies()
+      const old = yield* Tap.make(finagle.port, withoutTdispatch().change)
+      assert.equal(yield* (yield* connectBody(uriOf(old))).text("Treq"), "Treq")
+      const oldOurs = yield* Tap.make(ours.port, withoutTdispatch().change)
+      assert.equal(result(yield* (yield* Finagle.client("mux24", [oldOurs.address])).call(["Treq"])).text, "Treq")
+      const spoiled = yield* Tap.make(finagle.port, secondSpoiled())
+      const { text } = yield* connectBody(uriOf(spoiled))
+      yield* text("first")
+      assert.equal((yield* failure(text("second"), "ServerFailed")).why, unexpected)
+      const spoiledOurs = yield* Tap.make(ours.port, secondSpoiled())
+      const client = yield* Finagle.client("mux24", [spoiledOurs.address])
+      result(yield* client.call(["first"]))
+      const { exception, message } = refused(yield* client.call(["second"]))
+      assert.deepEqual([exception, message], ["com.twitter.finagle.mux.ServerError", unexpected])
     })
   ),
   holds(

@@ -9,14 +9,14 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { abortFailure, type AbortListener, type AbortReason } from "../Abort.ts"
-import { type Attempt, beginAttempt, type Call, type Outcome, settleAttempt } from "../Call.ts"
-import type { Endpoint } from "../Endpoint.ts"
-import { NoEndpoints, type RpcError, StackClosed } from "../RpcError.ts"
-import type { ServerSetState, States } from "../ServerSet.ts"
-import type { EndpointSink, MessageSink, SinkFactory } from "../Sink.ts"
-import type { StackShape } from "../Stack.ts"
-import { rank, type SinkState, StatusCell } from "../Status.ts"
+import { abortFailure, type AbortListener, type AbortReason } from "./Abort.ts"
+import { type Attempt, beginAttempt, type Call, type Outcome, settleAttempt } from "./Call.ts"
+import type { Endpoint } from "./Endpoint.ts"
+import { NoEndpoints, type RpcError, StackClosed } from "./RpcError.ts"
+import type { ServerSetState, States } from "./ServerSet.ts"
+import type { EndpointSink, MessageSink, SinkFactory } from "./Sink.ts"
+import type { StackShape } from "./Stack.ts"
+import { rank, type SinkState, StatusCell } from "./Status.ts"
 
 /** One endpoint of a balancer. */
 export class Member<Req = any, Res = any, E = any> {
@@ -39,12 +39,12 @@ export class Member<Req = any, Res = any, E = any> {
     endpoint: Endpoint,
     sink: EndpointSink<Req, Res, E>,
     scope: Scope.Closeable,
-    release: (member: Member<Req, Res, E>) => void
+    release: (member: Member<Req, Res, E>, outcome: Outcome, millis: number) => void
   ) {
     this.endpoint = endpoint
     this.sink = sink
     this.scope = scope
-    this.release = () => release(this)
+    this.release = (outcome, millis) => release(this, outcome, millis)
   }
 }
 
@@ -54,8 +54,10 @@ export interface Picker {
   readonly remove: (member: Member) => void
   /** Its rank or its weight changed. */
   readonly changed: (member: Member) => void
-  /** Its load went up or down by one. */
-  readonly loaded: (member: Member) => void
+  /** An attempt has begun: its load is up by one. */
+  readonly began: (member: Member) => void
+  /** An attempt has ended so, `millis` after it began: its load is down by one. Not told of members that have left. */
+  readonly ended: (member: Member, outcome: Outcome, millis: number) => void
   /** The best one, not among `tried` when there is as good another; `undefined` when there are none. */
   readonly pick: (tried: ReadonlyArray<Endpoint>) => Member | undefined
 }
@@ -121,9 +123,9 @@ export const make = <Req, Res, E>(
       if (waiters.size > 0) wakeAll()
     }
 
-    const release = (member: Member<Req, Res, E>) => {
+    const release = (member: Member<Req, Res, E>, outcome: Outcome, millis: number) => {
       member.load--
-      if (!member.removed) picker.loaded(member)
+      if (!member.removed) picker.ended(member, outcome, millis)
       else if (member.load === 0) close(member)
     }
 
@@ -250,7 +252,7 @@ export const make = <Req, Res, E>(
             if (member === undefined) return Effect.fail(noEndpoints())
             const attempt = trying = beginAttempt(call, member.endpoint, stack.now)
             member.load++
-            picker.loaded(member)
+            picker.began(member)
             attempt.onEnd(member.release)
             return member.sink.send(request, attempt)
           }),

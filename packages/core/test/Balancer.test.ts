@@ -14,7 +14,7 @@ import { Seed, TestServerSet } from "@scales-rpc/core/testing"
 import { Cause, Deferred, Effect, Exit, Fiber, Layer, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { Heap } from "../src/internal/Heap.ts"
-import * as Members from "../src/internal/Members.ts"
+import * as Balancer from "../src/Balancer.ts"
 import { endpoints, handEndpoints, makeCall, settle, start, stop } from "./support.ts"
 
 const refused = (port: number) =>
@@ -27,7 +27,7 @@ const balanced = Effect.gen(function*() {
   const set = yield* TestServerSet
   const scope = yield* Scope.make()
   const heap = new Heap(stack.random)
-  const { members, sink } = yield* Scope.provide(Members.make(stack, hand.factory, yield* ServerSet, heap), scope)
+  const { members, sink } = yield* Scope.provide(Balancer.make(stack, hand.factory, yield* ServerSet, heap), scope)
   const push = (state: ServerSetState) => Effect.andThen(set.push(state), settle)
   const bind = (...ports: ReadonlyArray<number>) => push(ServerSetState.Bound(endpoints(...ports)))
   const loads = () => Object.fromEntries(Array.from(members(), ({ endpoint, load }) => [endpoint.port, load]))
@@ -76,7 +76,7 @@ describe("the members of a set", () => {
     const stack = yield* Stack
     const states = Stream.fromIterable([ServerSetState.Bound(endpoints(1)), ServerSetState.Bound(endpoints(1))])
     const heap = new Heap(stack.random)
-    const { sink } = yield* Members.make(stack, hand.factory, states, heap)
+    const { sink } = yield* Balancer.make(stack, hand.factory, states, heap)
     yield* settle
     assert.lengthOf(hand.made, 1)
     const fiber = yield* start(sink.send("hi", makeCall()))
@@ -602,7 +602,7 @@ describe("a server set that dies", () => {
       const gate = yield* Deferred.make<void>()
       const bug = new Error("a resolver's bug")
       const states = Stream.fromEffect(Effect.andThen(Deferred.await(gate), Effect.die(bug)))
-      const { sink } = yield* Members.make(stack, hand.factory, states, new Heap(stack.random))
+      const { sink } = yield* Balancer.make(stack, hand.factory, states, new Heap(stack.random))
       const waiting = yield* start(Effect.flip(sink.send("hi", makeCall())))
       yield* Deferred.succeed(gate, undefined)
       const error = yield* Fiber.join(waiting)
