@@ -38,17 +38,21 @@ export interface ReplyHeaders {
  * shared by all copies.
  */
 export interface Call {
+  /** The key of the Effect service. */
   readonly service: string
+  /** Its name as in the IDL. */
   readonly method: string
   /** May be executed twice. */
   readonly idempotent: boolean
   /** Milliseconds of the stack's clock; `Infinity`: none. */
   readonly deadline: number
+  /** What travels with it. */
   readonly context: CallContext
   /** Why the call was ended from outside, and who hears of it. */
   readonly abort: Abort
   /** The endpoints of the attempts so far, in order: requeues and hedges go elsewhere. Balancers add to it through `beginAttempt`. */
   readonly tried: ReadonlyArray<Endpoint>
+  /** Judges each of its attempts. */
   readonly classify: Classifier
   /** Where to put the reply's headers; `undefined`: nobody asked. */
   readonly reply: ReplyHeaders | undefined

@@ -9,6 +9,7 @@ export type SinkState = "Idle" | "Open" | "Busy" | "Closed"
 
 /** What a sink tells of itself. */
 export interface Status {
+  /** How good it is to send on, now. */
   readonly state: SinkState
   /**
    * Why it is Busy or Closed, or Idle still. Closed without a fault was drained or closed on purpose: replaced at once, no backoff.

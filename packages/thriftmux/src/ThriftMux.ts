@@ -9,6 +9,7 @@ import {
   CallContext,
   ClientId,
   HeapBalancer,
+  InvalidOption,
   Requeue,
   Resurrector,
   type RpcError,
@@ -71,6 +72,9 @@ export interface ThriftMuxOptions extends Thrift.ThriftClientOptions, StackOptio
   readonly mux?: MuxTransport.MuxTransportOptions | undefined
 }
 
+/** What a context's value may have on the wire: a length that Finagle reads as a signed short. */
+const maxContextBytes = 0x7fff
+
 const pass = Layer.effect(Mux.Balanced, Mux.Balanced)
 const passEndpoints = Layer.effect(Mux.Endpoints, Mux.Endpoints)
 
@@ -130,6 +134,18 @@ export const layer = <
   | Exclude<Pool, "Mux/Connector" | Stack>
   | Exclude<Transport | Set, Stack>
 > => {
+  if (options.clientId !== undefined && Buffer.byteLength(options.clientId) > maxContextBytes) {
+    return Layer.effect(
+      service,
+      Effect.fail(
+        new InvalidOption({
+          option: "clientId",
+          got: `${options.clientId.slice(0, 20)}...`,
+          expected: `at most ${maxContextBytes} bytes`
+        })
+      )
+    )
+  }
   const context = options.clientId === undefined
     ? options.context
     : (options.context ?? CallContext.empty).with(ClientId, options.clientId)

@@ -101,6 +101,8 @@ describe("building a client", () => {
         [{ eager: 0 }, "eager"],
         [{ eager: Infinity }, "eager"],
         [{ idempotent: ["pong"] }, "idempotent"],
+        [{ oneway: "send" as never }, "oneway"],
+        [{ clientId: "x".repeat(32_768) }, "clientId"],
         [{ limits: { maxDepth: -1 } }, "limits.maxDepth"],
         [{ budget: { percentCanRetry: -1 } }, "budget.percentCanRetry"],
         [{ resurrector: { demandInterval: -1 } }, "demandInterval"],

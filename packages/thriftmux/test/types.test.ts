@@ -50,7 +50,9 @@ export const clients = () => {
   const replaced = ThriftMux.layer(Echo, {
     serverSet: ServerSet.fixed([]),
     below: inspect,
+    requeue: Requeue.layer(Mux),
     balancer: HeapBalancer.layer(Mux),
+    breaker: Resurrector.layer(Mux, { demandInterval: "1 second" }),
     pool: SingletonPool.layer(Mux),
     transport: MuxTransport.layer({ window: 1000 })
   })
@@ -92,6 +94,8 @@ export const clients = () => {
   ThriftMux.layer(Echo, { uri, below: auth })
   // @ts-expect-error a transport of another protocol
   ThriftMux.layer(Echo, { uri, transport: otherTransport })
+  // @ts-expect-error a balancer in the breaker's place
+  ThriftMux.layer(Echo, { uri, breaker: HeapBalancer.layer(Mux) })
   // @ts-expect-error a pool in the balancer's place
   ThriftMux.layer(Echo, { uri, balancer: SingletonPool.layer(Mux) })
   // @ts-expect-error a serializer of Thrift over a family without bytes

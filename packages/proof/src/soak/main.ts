@@ -126,7 +126,9 @@ const soak = Effect.gen(function*() {
       theirs.push(yield* fleet[0]!.point)
       const { fibers, handles, heap, outstanding, sockets, tags } = ours.at(-1)!
       console.log(
-        `point ${number + 1}: heap ${(heap / 1e6).toFixed(2)} MB, ${handles} handles, ${sockets} sockets, ` +
+        `point ${number + 1}: heap ${(heap / 1e6).toFixed(2)} MB, ${
+          Object.values(handles).reduce((sum, count) => sum + count, 0)
+        } handles, ${sockets} sockets, ` +
           `${fibers} fibers, ${outstanding} calls, ${tags} tags; server heap ${
             (theirs.at(-1)!.heap / 1e6).toFixed(2)
           } MB; ` +
@@ -148,4 +150,5 @@ const soak = Effect.gen(function*() {
   return faults.length === 0 ? 0 : 1
 })
 
-process.exitCode = await Effect.runPromise(Metric.enableRuntimeMetrics(Effect.scoped(soak)))
+// Not left to end by itself: a handle that leaked would keep it.
+process.exit(await Effect.runPromise(Metric.enableRuntimeMetrics(Effect.scoped(soak))))
