@@ -58,8 +58,11 @@ export interface Picker {
   readonly began: (member: Member) => void
   /** An attempt has ended so, `millis` after it began: its load is down by one. Not told of members that have left. */
   readonly ended: (member: Member, outcome: Outcome, millis: number) => void
-  /** The best one, not among `tried` when there is as good another; `undefined` when there are none. */
-  readonly pick: (tried: ReadonlyArray<Endpoint>) => Member | undefined
+  /**
+   * The best one, not among `tried` when there is as good another; `undefined` when there are none. Without `call` nothing is sent:
+   * the whole is asked how good it is.
+   */
+  readonly pick: (tried: ReadonlyArray<Endpoint>, call?: Call) => Member | undefined
 }
 
 /** A call that waits for something to be there. */
@@ -248,7 +251,7 @@ export const make = <Req, Res, E>(
             if (reason !== undefined) return Effect.fail(abortFailure(reason, { waiting: "endpoint", reached: "no" }))
             if (closed) return Effect.fail(stackClosed())
             if (!opened && mustWait()) return waitThen(call, () => !mustWait(), () => send(request, call))
-            const member = picker.pick(call.tried) as Member<Req, Res, E> | undefined
+            const member = picker.pick(call.tried, call) as Member<Req, Res, E> | undefined
             if (member === undefined) return Effect.fail(noEndpoints())
             const attempt = trying = beginAttempt(call, member.endpoint, stack.now)
             member.load++

@@ -45,8 +45,7 @@ export class ServerSet extends Context.Service<ServerSet, States>()("@scales-rpc
    * What a URI names. It is read when the layer is built, which fails with `InvalidUri` or `UnknownScheme` for a
    * wrong one.
    */
-  static readonly fromUri = (uri: string): Layer.Layer<ServerSet, BuildError> =>
-    Layer.effect(ServerSet, resolve(uri))
+  static readonly fromUri = (uri: string): Layer.Layer<ServerSet, BuildError> => Layer.effect(ServerSet, resolve(uri))
 
   /** Makes `scheme://` known to every stack that this layer is provided to. */
   static readonly resolver = <const Scheme extends string>(

@@ -106,15 +106,31 @@ const schedule = (seed: number) =>
           return made.sink
         })
       )
-    const pause = Effect.suspend(() => calm || chance(0.5) ? Effect.void : Effect.sleep(below(50)))
+    /** What a filter does before it passes a call on, or instead. */
+    const filtered = (request: string) =>
+      Effect.suspend((): Effect.Effect<void, RpcError> => {
+        if (calm || chance(0.5)) return Effect.void
+        const endpoint = Endpoint.tcp("filter", 1)
+        const dice = random()
+        if (dice < 0.7) return Effect.sleep(below(50))
+        if (dice < 0.8) return Effect.fail(new Nacked({ endpoint, why: "filtered", retryable: chance(0.5) }))
+        if (dice < 0.9) {
+          return Effect.fail(new ServerFailed({ endpoint, why: "filtered", retryable: false, rejected: false }))
+        }
+        if (dice < 0.96) return Effect.never
+        placed.get(request)!.defect = true
+        return Effect.die(new Error("a filter's bug"))
+      })
     const filters = {
       above: Filter.above(Text, (inner) =>
-        Effect.succeed({ ...inner, send: (request, call) => Effect.andThen(pause, inner.send(request, call)) })),
+        Effect.succeed({
+          ...inner,
+          send: (request, call) => Effect.andThen(filtered(request), inner.send(request, call))
+        })),
       below: Filter.below(Text, (inner) =>
         Effect.succeed({
           ...inner,
-          send: (request, attempt) =>
-            Effect.andThen(pause, inner.send(request, attempt))
+          send: (request, attempt) => Effect.andThen(filtered(request), inner.send(request, attempt))
         }))
     }
     const drainTimeout = one([0, 500, 3_000])
@@ -193,7 +209,8 @@ const schedule = (seed: number) =>
       calm || chance(0.5)
         ? Effect.void
         : chance(0.7)
-        ? Effect.sleep(below(1_500))
+        // Some take longer than any call waits.
+        ? Effect.sleep(below(chance(0.1) ? 20_000 : 1_500))
         : Effect.andThen(
           Effect.sleep(below(500)),
           Effect.fail(new ConnectFailed({ endpoint, phase: "handshake", cause: "no" }))

@@ -30,10 +30,12 @@ import scala.runtime.BoxedUnit;
 final class ServerCommands implements Console.Commands {
   private static final SslServerConfiguration SERVER_WITHOUT_KEYS = new SslServerConfiguration(
     KeyCredentials.Unspecified$.MODULE$, ClientAuth.Unspecified$.MODULE$, TrustCredentials.Unspecified$.MODULE$,
-    CipherSuites.Unspecified$.MODULE$, Protocols.Unspecified$.MODULE$, ApplicationProtocols.Unspecified$.MODULE$, false);
+    CipherSuites.Unspecified$.MODULE$, Protocols.Unspecified$.MODULE$, ApplicationProtocols.Unspecified$.MODULE$,
+    false);
   private static final SslClientConfiguration CLIENT_WITHOUT_KEYS = new SslClientConfiguration(Option.empty(),
     Option.empty(), KeyCredentials.Unspecified$.MODULE$, TrustCredentials.Unspecified$.MODULE$,
-    CipherSuites.Unspecified$.MODULE$, Protocols.Unspecified$.MODULE$, ApplicationProtocols.Unspecified$.MODULE$, false);
+    CipherSuites.Unspecified$.MODULE$, Protocols.Unspecified$.MODULE$, ApplicationProtocols.Unspecified$.MODULE$,
+    false);
 
   private final Sessions sessions;
   private final Handler handler;

@@ -67,7 +67,8 @@ final class Words {
     if (plain.stream().noneMatch((word) -> word.contains("{"))) return this;
     Words numbered = new Words(List.of());
     for (String word : plain) {
-      String filled = FILLER.matcher(word).replaceAll((match) -> "x".repeat(random.nextInt(Integer.parseInt(match.group(1)))));
+      String filled = FILLER.matcher(word)
+        .replaceAll((match) -> "x".repeat(random.nextInt(Integer.parseInt(match.group(1)))));
       numbered.plain.add(filled.replace("{}", String.valueOf(number)));
     }
     numbered.options.putAll(options);

@@ -8,11 +8,13 @@ import * as Tap from "../Tap.ts"
 import { serve, serveBodies } from "./ours.ts"
 import { type Peers, shared } from "./peers.ts"
 
+const closes: unique symbol = Symbol("closes")
+
 /**
  * What a client does: frames in hexadecimal that it sends, and how many messages it then waits for. At the end it pings, so that an
  * answer too many is seen, or it waits for the server to close.
  */
-type Script = ReadonlyArray<string | number | "closes">
+type Script = ReadonlyArray<string | number | typeof closes>
 
 const tagOfLastPing = 99
 
@@ -75,11 +77,11 @@ const scripts = ({ echo, nack, slow }: Bodies): Readonly<Record<string, Script>>
     tinit(sized("nonesuch", 4) + sized("x", 4), 1, 5),
     1
   ],
-  "handshake: version 2": [probe, 1, tinit("", 2), 1, "closes"],
-  "handshake: a window of 0": [probe, 1, tinit(window("00000000")), 2, "closes"],
-  "handshake: a negative window": [probe, 1, tinit(window("ffffffff")), 2, "closes"],
-  "handshake: a window of 1 byte's length": [probe, 1, tinit(window("05")), 2, "closes"],
-  "handshake: TLS required": [probe, 1, tinit(tls("required")), 2, "closes"],
+  "handshake: version 2": [probe, 1, tinit("", 2), 1, closes],
+  "handshake: a window of 0": [probe, 1, tinit(window("00000000")), 2, closes],
+  "handshake: a negative window": [probe, 1, tinit(window("ffffffff")), 2, closes],
+  "handshake: a window of 1 byte's length": [probe, 1, tinit(window("05")), 2, closes],
+  "handshake: TLS required": [probe, 1, tinit(tls("required")), 2, closes],
   "handshake: TLS desired, which neither has": [probe, 1, tinit(tls("desired")), 1],
   "handshake: none, a Tdispatch first": [tdispatch(2, echo), 1, tdispatch(3, echo), 1],
   "handshake: none, a Tping first": [tping(5), 1, tdispatch(2, echo), 1],
@@ -130,7 +132,7 @@ const scripts = ({ echo, nack, slow }: Bodies): Readonly<Record<string, Script>>
     tdispatch(2, echo),
     1
   ],
-  "Rerr: to the request whose tag is used twice": [...handshake, tdispatch(2, slow), tdispatch(2, echo), 1, "closes"],
+  "Rerr: to the request whose tag is used twice": [...handshake, tdispatch(2, slow), tdispatch(2, echo), 1, closes],
   "Rerr: to all that run when a tag is used twice": [
     ...handshake,
     tdispatch(2, slow),
@@ -138,22 +140,22 @@ const scripts = ({ echo, nack, slow }: Bodies): Readonly<Record<string, Script>>
     treq(4, slow),
     tdispatch(3, echo),
     3,
-    "closes"
+    closes
   ],
-  "closed without a word: a type that nobody knows": [...handshake, frame(3, 2, "01"), "closes"],
-  "closed without a word: a frame of 3 bytes": [...handshake, "00000003020000", "closes"],
-  "closed without a word: a destination that is no path": [...handshake, tdispatch(2, echo, "nope"), "closes"],
+  "closed without a word: a type that nobody knows": [...handshake, frame(3, 2, "01"), closes],
+  "closed without a word: a frame of 3 bytes": [...handshake, "00000003020000", closes],
+  "closed without a word: a destination that is no path": [...handshake, tdispatch(2, echo, "nope"), closes],
   "closed without a word: a dtab that is none": [
     ...handshake,
     tdispatch(2, echo, "", `0001${sized("x", 2)}${sized("y", 2)}`),
-    "closes"
+    closes
   ],
-  "closed without a word: a short Tdiscarded": [...handshake, frame(-62, 0, "0000"), "closes"],
-  "closed without a word: a short Tlease": [...handshake, frame(67, 0, "0000"), "closes"],
+  "closed without a word: a short Tdiscarded": [...handshake, frame(-62, 0, "0000"), closes],
+  "closed without a word: a short Tlease": [...handshake, frame(67, 0, "0000"), closes],
   "closed without a word: a Treq with a trace id of 3 bytes": [
     ...handshake,
     treq(2, echo, "010103000000"),
-    "closes"
+    closes
   ]
 })
 
@@ -167,14 +169,14 @@ const play = (connection: RawConnection, script: Script) =>
       seen = connection.frames.length
     }
     for (const step of script) {
-      if (step === "closes") yield* connection.ended
+      if (step === closes) yield* connection.ended
       else if (typeof step === "string") connection.write(step)
       else {
         for (let i = 0; i < step; i++) yield* connection.next()
         came()
       }
     }
-    if (script.at(-1) !== "closes") {
+    if (script.at(-1) !== closes) {
       connection.write(tping(tagOfLastPing))
       while ((yield* connection.next("Rping")).tag !== tagOfLastPing);
     }
@@ -207,7 +209,7 @@ const drained = (port: number, { echo, slow }: Bodies, drain: Effect.Effect<unkn
         1,
         tdiscarded(2, "why"),
         1,
-        "closes"
+        closes
       ])
       return [...before, ...after]
     })

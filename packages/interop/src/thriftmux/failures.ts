@@ -67,10 +67,12 @@ export const failures = theme<Peers>("failures", [
       const error = yield* failure(echo.slow(60_000).pipe(Rpc.deadline("200 millis")), "Timeout")
       const millis = performance.now() - started
       assert.ok(millis >= 199 && millis < 1000, `it took ${millis} ms`)
-      assert.deepEqual([error.timeoutMillis, error.waiting, error.reached], [200, "reply", "maybe"])
+      assert.deepEqual([error.waiting, error.reached], ["reply", "maybe"])
+      // Between the deadline and the call that heeds it a millisecond may pass.
+      assert.ok(error.timeoutMillis > 150 && error.timeoutMillis <= 200, `it had ${error.timeoutMillis} ms`)
       const event = yield* discardOf(server, session)
       assert.equal(event["exception"], "com.twitter.finagle.mux.ClientDiscardedRequestException")
-      assert.equal(event["why"], "no reply within 200 ms")
+      assert.equal(event["why"], `no reply within ${error.timeoutMillis} ms`)
       yield* noTagIsHeld(echo, state)
     })
   ),

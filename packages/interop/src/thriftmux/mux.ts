@@ -64,8 +64,9 @@ export const mux = theme<Peers>("mux 24.2", [
       const call = yield* Effect.forkChild(text("slow:60000"), { startImmediately: true })
       yield* text("behind it")
       yield* Fiber.interrupt(call)
-      for (const why of ["no reply within 100 ms", "interrupted by the caller"]) {
-        yield* server.event("discarded", (event) => event.session === session && event["why"] === why)
+      // Between the deadline and the call that heeds it a millisecond may pass.
+      for (const why of [/^no reply within \d+ ms$/, /^interrupted by the caller$/]) {
+        yield* server.event("discarded", (event) => event.session === session && why.test(String(event["why"])))
       }
       yield* text("behind the answers to both")
       assert.deepEqual(state("transport").sessions.map(({ tags }: any) => tags), [0])

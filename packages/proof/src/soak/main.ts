@@ -92,7 +92,9 @@ const soak = Effect.gen(function*() {
   const ours: Array<Point> = []
   // The first server is left alone, so that its figures are of one process.
   const theirs: Array<Point> = []
-  const lengthMillis = seconds * 1000 / points
+  // Of a long round each server is stopped again and again.
+  const incidents = Math.max(1, Math.round(seconds / points / 6))
+  const spellMillis = seconds * 1000 / points / incidents
 
   /** Calls for a while, with a server that goes and comes back, and a second client that comes and goes. */
   const round = (echo: Echo["Service"], number: number) =>
@@ -104,14 +106,16 @@ const soak = Effect.gen(function*() {
           discard: true
         })
       )
-      const victim = fleet[1 + number % (servers - 1)]!
-      yield* Effect.sleep(lengthMillis * 0.2)
-      yield* victim.stop(number % 4 < 2 ? "SIGKILL" : "SIGTERM")
-      const visit = Effect.flatMap(Echo, (second) => Effect.exit(second.slow(1)))
-      yield* Effect.provide(visit, ThriftMux.layer(Echo, { uri, label: "visitor" }), { local: true })
-      yield* Effect.sleep(lengthMillis * 0.2)
-      yield* victim.restart
-      yield* Effect.sleep(lengthMillis * 0.4)
+      for (let incident = number * incidents; incident < (number + 1) * incidents; incident++) {
+        const victim = fleet[1 + incident % (servers - 1)]!
+        yield* Effect.sleep(spellMillis * 0.2)
+        yield* victim.stop(incident % 4 < 2 ? "SIGKILL" : "SIGTERM")
+        const visit = Effect.flatMap(Echo, (second) => Effect.exit(second.slow(1)))
+        yield* Effect.provide(visit, ThriftMux.layer(Echo, { uri, label: "visitor" }), { local: true })
+        yield* Effect.sleep(spellMillis * 0.2)
+        yield* victim.restart
+        yield* Effect.sleep(spellMillis * 0.4)
+      }
       stopped = true
       yield* Fiber.join(calling)
     })
