@@ -22,6 +22,8 @@ export interface Tap {
   readonly replies: Frames
   /** How many clients have connected. */
   readonly connections: () => number
+  /** How many of them are connected: one that hung up, or heard that the server did and hung up too, is not. */
+  readonly connected: () => number
 }
 
 const count = (frames: Frames) => (type: number, tag: number, body: Uint8Array): void => {
@@ -61,8 +63,11 @@ export const make = (port: number, change?: Change): Effect.Effect<Tap, never, S
     const replies = { fragments: 0, largest: 0 }
     const sockets = new Set<Net.Socket>()
     let connections = 0
+    let connected = 0
     const server = Net.createServer((client) => {
       connections++
+      connected++
+      client.on("close", () => connected--)
       const upstream = Net.connect({ host: "127.0.0.1", port, noDelay: true })
       for (const socket of [client, upstream]) sockets.add(socket)
       pass(client, upstream, requests, change)
@@ -80,6 +85,7 @@ export const make = (port: number, change?: Change): Effect.Effect<Tap, never, S
       address: `127.0.0.1:${(server.address() as Net.AddressInfo).port}`,
       requests,
       replies,
-      connections: () => connections
+      connections: () => connections,
+      connected: () => connected
     }
   })

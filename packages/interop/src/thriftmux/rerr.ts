@@ -21,7 +21,7 @@ const ourClient = (change: Tap.Change) =>
   Effect.gen(function*() {
     const server = yield* shared("echo")
     const tap = yield* Tap.make(server.port, change)
-    return { ...yield* connect(uriOf(tap)), tap }
+    return { ...yield* connect(uriOf(tap)), server, tap }
   })
 
 /** Finagle's client of our server, with the tap in between. */
@@ -29,7 +29,7 @@ const finagleClient = (change: Tap.Change) =>
   Effect.gen(function*() {
     const ours = yield* serve()
     const tap = yield* Tap.make(ours.port, change)
-    return { client: yield* Finagle.client("tm22", [tap.address]), server: ours.server }
+    return { client: yield* Finagle.client("tm22", [tap.address]), server: ours.server, tap }
   })
 
 const { Type } = Message
@@ -80,9 +80,9 @@ const neverOpen = (echo: EchoClient, why: RegExp) =>
     }
   )
 
-/** Waits until there is none: what ends a session comes behind the last of its answers. */
-const noSession = (sessions: () => number): Effect.Effect<void> =>
-  Effect.suspend(() => sessions() === 0 ? Effect.void : Effect.andThen(Effect.sleep("1 millis"), noSession(sessions)))
+/** Waits until the client has hung up: the end of a session comes behind the last of its answers. Each `turn` is a word with the peer. */
+const hungUp = <E>(tap: Tap.Tap, turn: Effect.Effect<unknown, E>): Effect.Effect<void, E> =>
+  Effect.suspend(() => tap.connected() === 0 ? Effect.void : Effect.andThen(turn, hungUp(tap, turn)))
 
 export const rerr = theme<Peers>("Rerr", [
   holds(
@@ -134,13 +134,13 @@ export const rerr = theme<Peers>("Rerr", [
   holds(
     "a tag used twice fails all of our client's calls of that session; the next has a new one",
     Effect.gen(function*() {
-      const { echo, state, tap } = yield* ourClient(thirdTwice())
+      const { echo, server, tap } = yield* ourClient(thirdTwice())
       yield* echo.ping()
       const first = yield* Effect.forkChild(failure(echo.slow(60_000), "ServerFailed"), { startImmediately: true })
       const second = yield* failure(echo.slow(60_000), "ServerFailed")
       const why = "Received duplicate tag 3 from client."
       assert.deepEqual([(yield* Fiber.join(first)).why, second.why], [why, why])
-      yield* noSession(() => state("transport").sessions.length)
+      yield* hungUp(tap, server.stats)
       assert.equal(yield* echo.ping(), "pong")
       assert.equal(tap.connections(), 2)
     })
@@ -148,7 +148,7 @@ export const rerr = theme<Peers>("Rerr", [
   holds(
     "a tag used twice at our server fails all of Finagle's calls of that session; the next has a new one",
     Effect.gen(function*() {
-      const { client, server } = yield* finagleClient(thirdTwice())
+      const { client, server, tap } = yield* finagleClient(thirdTwice())
       result(yield* client.call(["ping"]))
       const both = yield* Effect.all([client.call(["slow", 60_000]), client.call(["slow", 60_000])], {
         concurrency: 2
@@ -160,7 +160,7 @@ export const rerr = theme<Peers>("Rerr", [
           "Received duplicate tag 3 from client."
         ])
       }
-      yield* noSession(() => server.sessions().length)
+      yield* hungUp(tap, client.command(["status"]))
       assert.equal(result(yield* client.call(["ping"])), "pong")
       assert.deepEqual([server.counts.duplicateTags, server.counts.sessions], [1, 2])
     })
