@@ -1,7 +1,7 @@
 import { defineConfig } from "vitest/config"
 
-// Everything runs from `src`: the `source` condition of each package's exports.
-const conditions = ["source", "module", "node", "development|production"]
+// Everything runs from `src`: the `@scales-rpc/source` condition of each package's exports.
+const conditions = ["@scales-rpc/source", "module", "node", "development|production"]
 
 export default defineConfig({
   resolve: { conditions },

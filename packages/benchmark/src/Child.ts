@@ -42,7 +42,7 @@ export class Child {
 
   private constructor(part: Part) {
     this.#name = `the ${part._tag.toLowerCase()} ${part.name}`
-    // The `source` condition is in the flags of this process, which the child inherits.
+    // The `@scales-rpc/source` condition is in the flags of this process, which the child inherits.
     this.#process = fork(entry, [JSON.stringify(part)], { stdio: ["ignore", "inherit", "inherit", "ipc"] })
     this.#process.on("message", (answer: Answer) => {
       const waiting = this.#waiting

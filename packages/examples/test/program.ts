@@ -25,7 +25,7 @@ export const start = (
 ): Effect.Effect<Running, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.sync(() => {
-      const child = spawn(process.execPath, ["--conditions=source", path, ...args], {
+      const child = spawn(process.execPath, ["--conditions=@scales-rpc/source", path, ...args], {
         stdio: ["ignore", "pipe", "pipe"],
         env: {
           ...process.env,

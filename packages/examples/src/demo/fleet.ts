@@ -40,7 +40,7 @@ export const start = (number: number): Effect.Effect<FleetServer, ServerFailed, 
     const launch = (port: number) =>
       Effect.callback<number, ServerFailed>((resume) => {
         const launched = child = fork(program, [String(port)], {
-          execArgv: ["--conditions=source"],
+          execArgv: ["--conditions=@scales-rpc/source"],
           stdio: ["ignore", "inherit", "inherit", "ipc"]
         })
         const failed = (why: string) =>

@@ -58,7 +58,7 @@ const attack = (name: string, from: number): Promise<{ readonly crashes: Readonl
       String(from),
       String(to)
     ], {
-      execArgv: ["--conditions=source", "--max-old-space-size=256"]
+      execArgv: ["--conditions=@scales-rpc/source", "--max-old-space-size=256"]
     })
     const crashes: Array<Crash> = []
     let at = from

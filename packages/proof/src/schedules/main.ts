@@ -62,7 +62,7 @@ const apart = (name: string): Promise<boolean> =>
     const child = fork(
       fileURLToPath(import.meta.url),
       ["--side", name, "--seed", `${seed}`, "--schedules", `${schedules}`, ...index],
-      { execArgv: ["--conditions=source"] }
+      { execArgv: ["--conditions=@scales-rpc/source"] }
     )
     child.on("exit", (code) => resolve(code === 0))
   })

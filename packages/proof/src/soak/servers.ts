@@ -55,7 +55,7 @@ const stop = (child: ChildProcess, signal: "SIGKILL" | "SIGTERM"): Effect.Effect
 /** Starts a server. It is killed when the scope closes, if not before. */
 export const start: Effect.Effect<SoakServer, ServerLost, Scope.Scope> = Effect.gen(function*() {
   const launch = (port: number) =>
-    fork(program, [String(port)], { execArgv: ["--conditions=source", "--expose-gc"], stdio: "inherit" })
+    fork(program, [String(port)], { execArgv: ["--conditions=@scales-rpc/source", "--expose-gc"], stdio: "inherit" })
   let child = launch(0)
   yield* Effect.addFinalizer(() => Effect.suspend(() => stop(child, "SIGKILL")))
   const port = yield* told(child, ({ port }) => port)
