@@ -83,6 +83,28 @@ describe("a held attempt", () => {
     assert.deepStrictEqual(heard, [["success", 300]])
   })
 
+  it("that has ended holds nothing of its call", () => {
+    const { attempt, heard } = begin()
+    settleAttempt(attempt, Exit.fail(broken))
+    const release = attempt.hold()
+    assert.isFalse(attempt.abort.held)
+    assert.strictEqual(attempt.abort.listeners, 0)
+    release("success")
+    assert.lengthOf(heard, 1)
+  })
+
+  it("ends with its call, whoever holds it, and lets go of it", () => {
+    const { attempt, heard } = begin()
+    attempt.hold()
+    attempt.hold()
+    settleAttempt(attempt, Exit.succeed("head"))
+    let released = 0
+    attempt.abort.whenReleased(() => released++)
+    attempt.abort.abort({ _tag: "Timeout", timeoutMillis: 5 })
+    assert.deepStrictEqual(heard, [["failure", 0]])
+    assert.deepStrictEqual([released, attempt.abort.held, attempt.abort.listeners], [1, false, 0])
+  })
+
   it("ends as its body does when that fails", () => {
     for (const outcome of ["failure", "ignored", "rejected"] as const) {
       const { attempt, heard } = begin()

@@ -200,6 +200,34 @@ describe("a reply whose body outlives its send", () => {
       assert.deepStrictEqual(yield* load, [0, 0, 0])
     }).pipe(Effect.provide(stack())))
 
+  it.effect("whose holder does not care is ended all the same, by the deadline and by closing", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const context = yield* Layer.buildWithScope(stack({ stack: { drainTimeout: "3 seconds" } }), scope)
+      yield* Effect.provideContext(
+        Effect.gen(function*() {
+          const client = yield* TextClient
+          const script = yield* ScriptedConnector
+          script.answer = (_, attempt) => {
+            attempt.hold()
+            return Effect.succeed("head")
+          }
+          yield* (yield* TestServerSet).bind(endpoints(1))
+          yield* client.call("hi")
+          yield* TestClock.adjust("10 seconds")
+          assert.deepStrictEqual(yield* load, [0, 0, 0])
+          const dispatcher = describeStack(yield* Stack).find(({ role }) => role === "dispatcher")!
+          assert.deepInclude(dispatcher.state as object, { successes: 0, failures: { Timeout: 1 } })
+          yield* client.call("again")
+        }),
+        context
+      )
+      const closing = yield* start(Scope.close(scope, Exit.void))
+      yield* TestClock.adjust("3 seconds")
+      yield* settle
+      assert.isDefined(closing.pollUnsafe())
+    }))
+
   it.effect("is waited for when the stack drains", () =>
     Effect.gen(function*() {
       const scope = yield* Scope.make()

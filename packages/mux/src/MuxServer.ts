@@ -13,7 +13,8 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Net from "node:net"
 import { noWindow } from "./FrameWriter.ts"
-import { defaultLimits, type Limits } from "./Message.ts"
+import { checkedLimits } from "./limitOptions.ts"
+import type { Limits } from "./Message.ts"
 import { type Handler, Requests } from "./ServerRequest.ts"
 import { type ServerCounts, ServerSession } from "./ServerSession.ts"
 
@@ -207,10 +208,7 @@ const make = <E, R>(
     const maxSessions = yield* wholeNumber("maxSessions", options.maxSessions, Number.MAX_SAFE_INTEGER, 0)
     yield* wholeNumber("port", options.port, 0, 0, 65535)
     const drainMillis = yield* durationMillis("drainTimeout", options.drainTimeout, 5000)
-    const limits = { ...defaultLimits }
-    for (const name of Object.keys(limits) as Array<keyof Limits>) {
-      limits[name] = yield* wholeNumber(`limits.${name}`, options.limits?.[name], limits[name], 0, 0x7fffffff)
-    }
+    const limits = yield* checkedLimits(options.limits)
     const counts: MuxServerCounts = {
       sessions: 0,
       requests: 0,

@@ -8,7 +8,8 @@ import type * as Scope from "effect/Scope"
 import * as Net from "node:net"
 import { ClientContexts } from "./ClientContexts.ts"
 import { type ClientCounts, ClientSession } from "./ClientSession.ts"
-import { defaultLimits, type Limits } from "./Message.ts"
+import { checkedLimits } from "./limitOptions.ts"
+import type { Limits } from "./Message.ts"
 import { Mux } from "./Mux.ts"
 
 /** Options of the transport. */
@@ -38,10 +39,7 @@ interface Settings {
 
 const settingsOf = (options: MuxTransportOptions): Effect.Effect<Settings, InvalidOption> =>
   Effect.gen(function*() {
-    const limits = { ...defaultLimits }
-    for (const name of Object.keys(limits) as Array<keyof Limits>) {
-      limits[name] = yield* wholeNumber(`limits.${name}`, options.limits?.[name], limits[name], 0, 0x7fffffff)
-    }
+    const limits = yield* checkedLimits(options.limits)
     return {
       connectTimeoutMillis: yield* durationMillis("connectTimeout", options.connectTimeout, 1000, 1),
       handshakeTimeoutMillis: yield* durationMillis("handshakeTimeout", options.handshakeTimeout, 1000, 1),

@@ -107,6 +107,7 @@ describe("building a client", () => {
         [{ budget: { percentCanRetry: -1 } }, "budget.percentCanRetry"],
         [{ resurrector: { demandInterval: -1 } }, "demandInterval"],
         [{ mux: { window: 0 } }, "window"],
+        [{ mux: { limits: { messageBytes: 0 } } }, "limits.messageBytes"],
         [{ mux: { connectTimeout: 0 } }, "connectTimeout"],
         [{ mux: { handshakeTimeout: NaN } }, "handshakeTimeout"],
         [{ mux: { pingInterval: 0 } }, "pingInterval"],
