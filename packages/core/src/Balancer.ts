@@ -1,7 +1,7 @@
 /**
- * What every balancer shares: which endpoints there are, by the states of a server set; a sink for each, made when it
- * joins and closed when it has left and drained; load counted by attempt; calls that wait for a first state or a first open
- * endpoint. How to choose is the balancer's own: a `Picker`.
+ * What every balancer shares: which endpoints there are, by the states of a server set; a sink for each, made when it is first
+ * needed and closed when it has left and drained; load counted by attempt; calls that wait for a first state or a first open
+ * endpoint; what can be seen of it. How to choose is the balancer's own: a `Picker`.
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -12,57 +12,153 @@ import * as Stream from "effect/Stream"
 import { abortFailure, type AbortListener, type AbortReason } from "./Abort.ts"
 import { type Attempt, beginAttempt, type Call, type Outcome, settleAttempt } from "./Call.ts"
 import type { Endpoint } from "./Endpoint.ts"
-import { NoEndpoints, type RpcError, StackClosed } from "./RpcError.ts"
-import type { ServerSetState, States } from "./ServerSet.ts"
-import type { EndpointSink, MessageSink, SinkFactory } from "./Sink.ts"
-import type { StackShape } from "./Stack.ts"
+import { counters, gauges } from "./Metrics.ts"
+import { ConnectFailed, InvalidOption, NoEndpoints, type RpcError, StackClosed } from "./RpcError.ts"
+import { ServerSet, type ServerSetState, type States } from "./ServerSet.ts"
+import type { EndpointSink, Family, MessageSink, SinkFactory } from "./Sink.ts"
+import { Stack, type StackShape } from "./Stack.ts"
 import { rank, type SinkState, StatusCell } from "./Status.ts"
+
+/** Share of a new latency in the average that is shown. */
+const latencyShare = 0.1
 
 /** One endpoint of a balancer. */
 export class Member<Req = any, Res = any, E = any> {
   /** The newest description of the endpoint; weight and metadata may change. */
   endpoint: Endpoint
-  readonly sink: EndpointSink<Req, Res, E>
-  readonly scope: Scope.Closeable
+  /** Made when the endpoint is first picked or opened; until then it counts as Idle. */
+  sink: EndpointSink<Req, Res, E> | undefined = undefined
   /** Attempts that have begun and not ended. */
   load = 0
   /** 0 usable, 1 busy, 2 down. */
   rank: 0 | 1 | 2 = 0
   /** Where the picker keeps it; a picker's own. */
   index = -1
+  /** What else the picker knows of it; a picker's own. */
+  own: any = undefined
+  /** It has left the set. */
   removed = false
+  /** A moving average over the attempts that succeeded, in milliseconds; `undefined` before the first. */
+  latencyMillis: number | undefined = undefined
   /** Given to every attempt as its end hook: made once, not once a call. */
   readonly release: (outcome: Outcome, millis: number) => void
-  unsubscribe: () => void = () => {}
+  /** @internal The last state that had it. */
+  seen = 0
+  /** @internal Of its sink. */
+  scope: Scope.Closeable | undefined = undefined
+  /** @internal Its sink is being made. */
+  making: Fiber.Fiber<unknown, unknown> | undefined = undefined
+  /** @internal Who waits for its sink to be made. */
+  readonly wanting: Set<() => void> = new Set()
+  /** @internal */
+  unsubscribe: () => void = ignore
 
   constructor(
     endpoint: Endpoint,
-    sink: EndpointSink<Req, Res, E>,
-    scope: Scope.Closeable,
     release: (member: Member<Req, Res, E>, outcome: Outcome, millis: number) => void
   ) {
     this.endpoint = endpoint
-    this.sink = sink
-    this.scope = scope
     this.release = (outcome, millis) => release(this, outcome, millis)
   }
+
+  /** The state of its sink. */
+  get state(): SinkState {
+    return this.sink === undefined ? "Idle" : this.sink.status.state
+  }
+
+  /** Why it is not usable. */
+  get fault(): RpcError | undefined {
+    return this.sink?.status.fault
+  }
 }
+
+function ignore() {}
 
 /** Chooses among the members. Told of every change that can matter to it. */
 export interface Picker {
   readonly add: (member: Member) => void
   readonly remove: (member: Member) => void
-  /** Its rank or its weight changed. */
+  /** Its state, its rank or its weight changed. */
   readonly changed: (member: Member) => void
   /** An attempt has begun: its load is up by one. */
   readonly began: (member: Member) => void
   /** An attempt has ended so, `millis` after it began: its load is down by one. Not told of members that have left. */
   readonly ended: (member: Member, outcome: Outcome, millis: number) => void
   /**
-   * The best one, not among `tried` when there is as good another; `undefined` when there are none. Without `call` nothing is sent:
-   * the whole is asked how good it is.
+   * The best one, not among `tried` when there is as good another; `undefined` only when there are none. Without a `call` it is asked which to
+   * open first.
    */
-  readonly pick: (tried: ReadonlyArray<Endpoint>, call?: Call) => Member | undefined
+  readonly pick: (tried: ReadonlyArray<Endpoint>, call: Call | undefined) => Member | undefined
+  /** What it knows of a member: whether calls go there (`active`, an aperture's word), its own measure of latency. */
+  readonly view?: (member: Member) => { readonly active?: boolean; readonly latencyMillis?: number | undefined }
+  /** What it shows of itself. */
+  readonly snapshot?: () => Readonly<Record<string, unknown>>
+}
+
+/** What the machinery does for a picker. */
+export interface Control {
+  readonly stack: StackShape
+  /** Begins to open the member; nobody waits. `changed` tells what came of it. */
+  readonly open: (member: Member) => void
+  /** Closes the member's sink unless calls are on it. It is Idle then, and has its sink made anew when it is next needed. */
+  readonly shelve: (member: Member) => void
+}
+
+/** Options that every balancer has. */
+export interface BalancerOptions {
+  /**
+   * What a call meets while the server set is known to be empty: `"fail"`, `NoEndpoints` at once, or `"wait"`, until its deadline at most, for
+   * an endpoint to join. Default `"fail"`.
+   */
+  readonly whenEmpty?: "fail" | "wait" | undefined
+}
+
+/** One endpoint as a balancer sees it: what `describe` and pages show. */
+export interface EndpointView {
+  /** Its key, `host:port`. */
+  readonly endpoint: string
+  /** A `SinkState`. */
+  readonly state: SinkState
+  /** Attempts that have not ended. */
+  readonly load: number
+  /** Its share against other endpoints. */
+  readonly weight: number
+  /** How long an attempt that succeeds takes, a moving average in milliseconds; `undefined` before the first. */
+  readonly latencyMillis: number | undefined
+  /** Whether calls go there: `false` only outside of an aperture. */
+  readonly active: boolean
+  /** Why it is not usable, as text. */
+  readonly fault: string | undefined
+}
+
+/** What a balancer shows of itself, and with it whatever its picker shows. */
+export interface BalancerView {
+  /** How many endpoints the set has. */
+  readonly size: number
+  /** How many of them can take calls as they are. */
+  readonly usable: number
+  /** How many work, but not well. */
+  readonly busy: number
+  /** How many are down. */
+  readonly down: number
+  /** How many have left the set and finish their calls. */
+  readonly draining: number
+  /** Attempts that have not ended. */
+  readonly load: number
+  /** Endpoints that have joined. */
+  readonly adds: number
+  /** Endpoints that have left. */
+  readonly removes: number
+  /** Calls that were sent to an endpoint that was not usable, because none was. */
+  readonly panics: number
+  readonly endpoints: ReadonlyArray<EndpointView>
+}
+
+/** A balanced sink, and what there is to see of it. */
+export interface Balanced<Req, Res, E> {
+  readonly sink: MessageSink<Req, Res, E | RpcError>
+  readonly members: () => Iterable<Member<Req, Res, E>>
+  readonly view: () => BalancerView & Readonly<Record<string, unknown>>
 }
 
 /** A call that waits for something to be there. */
@@ -76,17 +172,18 @@ const opensAtOnce = 8
 const stateOf: ReadonlyArray<SinkState> = ["Open", "Busy", "Closed"]
 
 /** A balanced sink over the states of a server set. It lives as long as the scope. */
-export const make = <Req, Res, E>(
+export const make = <Req, Res, E, E2 = never>(
   stack: StackShape,
   factory: SinkFactory<Req, Res, E>,
   states: States,
-  picker: Picker
-): Effect.Effect<
-  { readonly sink: MessageSink<Req, Res, E | RpcError>; readonly members: () => Iterable<Member<Req, Res, E>> },
-  never,
-  Scope.Scope
-> =>
+  makePicker: (control: Control) => Effect.Effect<Picker, E2, Scope.Scope>,
+  options: BalancerOptions = {}
+): Effect.Effect<Balanced<Req, Res, E>, E2 | InvalidOption, Scope.Scope> =>
   Effect.gen(function*() {
+    const { whenEmpty = "fail" } = options
+    if (whenEmpty !== "fail" && whenEmpty !== "wait") {
+      return yield* new InvalidOption({ option: "whenEmpty", got: whenEmpty, expected: `"fail" or "wait"` })
+    }
     const context = yield* Effect.context<never>()
     // Closed after the stream of states has ended, all members at once.
     const scope = Scope.forkUnsafe(yield* Scope.Scope, "parallel")
@@ -96,7 +193,16 @@ export const make = <Req, Res, E>(
     const draining = new Map<string, Member<Req, Res, E>>()
     const waiters = new Set<Waiter>()
     const status = new StatusCell("Idle")
+    /** How many members have each rank. */
+    const ranks: [number, number, number] = [0, 0, 0]
+    /** The newest fault of a member of each rank. */
+    const faults: Array<RpcError | undefined> = [undefined, undefined, undefined]
     let latest: ServerSetState = { _tag: "Pending" }
+    let generation = 0
+    let load = 0
+    let adds = 0
+    let removes = 0
+    let panics = 0
     let bound = false
     let opened = false
     let closed = false
@@ -105,112 +211,190 @@ export const make = <Req, Res, E>(
       for (const waiter of [...waiters]) waiter.wake()
     }
 
-    const close = (member: Member<Req, Res, E>) => {
-      member.unsubscribe()
-      if (draining.get(member.endpoint.key) === member) draining.delete(member.endpoint.key)
-      run(Scope.close(member.scope, Exit.void))
-    }
-
     /** The status of the whole is that of its best member; Idle, with what was met so far, until one was open. */
     const refresh = () => {
-      const best = picker.pick([])
-      const fault = best === undefined || best.rank === 0 ? undefined : best.sink.status.fault
-      status.set(!opened ? "Idle" : best === undefined ? "Closed" : stateOf[best.rank]!, fault)
+      const best = ranks.findIndex((count) => count > 0)
+      status.set(!opened ? "Idle" : best < 0 ? "Closed" : stateOf[best]!, best <= 0 ? undefined : faults[best])
     }
 
     const observe = (member: Member<Req, Res, E>) => {
-      member.rank = rank(member.sink.status.state)
+      const next = rank(member.state)
+      if (next !== 0) faults[next] = member.fault
+      if (!member.removed && next !== member.rank) {
+        ranks[member.rank]--
+        ranks[next]++
+      }
+      member.rank = next
       if (!member.removed) picker.changed(member)
-      if (member.sink.status.state === "Open") opened = true
+      if (member.state === "Open") opened = true
       refresh()
       if (waiters.size > 0) wakeAll()
     }
 
-    const release = (member: Member<Req, Res, E>, outcome: Outcome, millis: number) => {
-      member.load--
-      if (!member.removed) picker.ended(member, outcome, millis)
-      else if (member.load === 0) close(member)
+    /** Tells those who wait for the member's sink that there is one, or that there will be none. */
+    const answer = (member: Member<Req, Res, E>) => {
+      const wanting = [...member.wanting]
+      member.wanting.clear()
+      for (const go of wanting) go()
     }
 
-    const join = (endpoint: Endpoint) =>
-      Effect.gen(function*() {
-        const returning = draining.get(endpoint.key)
-        if (returning !== undefined) {
-          draining.delete(endpoint.key)
-          returning.removed = false
-          returning.endpoint = endpoint
-          members.set(endpoint.key, returning)
-          picker.add(returning)
-          return
-        }
-        const own = Scope.forkUnsafe(scope)
-        const made = yield* Effect.exit(Scope.provide(factory.make(endpoint), own))
-        if (Exit.isFailure(made)) {
-          yield* Scope.close(own, made)
-          if (Cause.hasInterruptsOnly(made.cause)) return yield* made
-          // A filter's defect costs its endpoint, not the watch over the others.
-          return yield* Effect.logError(
-            `${stack.name}: endpoint ${endpoint.key} is left out: its sink could not be made`,
-            made.cause
-          )
-        }
-        const sink = made.value
-        const member = new Member(endpoint, sink, own, release)
-        member.rank = rank(sink.status.state)
-        member.unsubscribe = sink.status.subscribe(() => observe(member))
-        members.set(endpoint.key, member)
-        picker.add(member)
-      })
+    /** Lets go of the member's sink. */
+    const letGo = (member: Member<Req, Res, E>) => {
+      const { making, scope } = member
+      member.unsubscribe()
+      member.unsubscribe = ignore
+      member.sink = undefined
+      member.scope = undefined
+      if (scope !== undefined) run(Scope.close(scope, Exit.void))
+      member.making = undefined
+      making?.interruptUnsafe()
+      answer(member)
+    }
+
+    const enter = (member: Member<Req, Res, E>) => {
+      members.set(member.endpoint.key, member)
+      member.removed = false
+      ranks[member.rank]++
+      adds++
+      picker.add(member)
+    }
 
     const leave = (member: Member<Req, Res, E>) => {
       members.delete(member.endpoint.key)
       member.removed = true
+      ranks[member.rank]--
+      removes++
       picker.remove(member)
-      if (member.load === 0) close(member)
+      if (member.load === 0) letGo(member)
       else draining.set(member.endpoint.key, member)
     }
 
-    const apply = (state: ServerSetState) =>
-      Effect.gen(function*() {
-        if (bound && (state._tag === "Pending" || state._tag === "Failed")) return
-        latest = state
-        if (state._tag === "Pending") return
-        if (state._tag !== "Failed") bound = true
-        const next = new Map<string, Endpoint>()
-        if (state._tag === "Bound") { for (const endpoint of state.endpoints) next.set(endpoint.key, endpoint) }
-        for (const member of [...members.values()]) if (!next.has(member.endpoint.key)) leave(member)
-        for (const endpoint of next.values()) {
-          const member = members.get(endpoint.key)
-          if (member === undefined) yield* join(endpoint)
-          else if (member.endpoint !== endpoint) {
-            const reweighed = member.endpoint.weight !== endpoint.weight
-            member.endpoint = endpoint
-            if (reweighed) picker.changed(member)
-          }
+    const release = (member: Member<Req, Res, E>, outcome: Outcome, millis: number) => {
+      member.load--
+      load--
+      if (outcome === "success") {
+        stack.budget.deposit()
+        const before = member.latencyMillis
+        member.latencyMillis = before === undefined ? millis : before + (millis - before) * latencyShare
+      }
+      if (!member.removed) picker.ended(member, outcome, millis)
+      else if (member.load === 0) {
+        if (draining.get(member.endpoint.key) === member) draining.delete(member.endpoint.key)
+        letGo(member)
+      }
+    }
+
+    /** The member's sink, made if there is none; `undefined` when that takes its time or went wrong. */
+    const materialize = (member: Member<Req, Res, E>): EndpointSink<Req, Res, E> | undefined => {
+      if (member.sink !== undefined || member.making !== undefined || closed) return member.sink
+      const own = Scope.forkUnsafe(scope)
+      member.scope = own
+      const made = (exit: Exit.Exit<EndpointSink<Req, Res, E>>) => {
+        // It was let go of meanwhile, with its scope and whoever waited.
+        if (member.scope !== own) return
+        member.making = undefined
+        if (Exit.isSuccess(exit)) {
+          member.sink = exit.value
+          member.unsubscribe = exit.value.status.subscribe(() => observe(member))
+          if (exit.value.status.state !== "Idle") observe(member)
+        } else if (!closed && !member.removed) {
+          // A filter's defect costs its endpoint, not the others.
+          run(Effect.logError(
+            `${stack.name}: endpoint ${member.endpoint.key} is left out: its sink could not be made`,
+            exit.cause
+          ))
+          leave(member)
+          refresh()
+          wakeAll()
         }
-        refresh()
-        wakeAll()
+        answer(member)
+      }
+      const fiber = run(Scope.provide(factory.make(member.endpoint), own))
+      const exit = fiber.pollUnsafe()
+      if (exit !== undefined) made(exit)
+      else {
+        member.making = fiber
+        fiber.addObserver(made)
+      }
+      return member.sink
+    }
+
+    /** Opens a member whose sink may have to be made first. */
+    const openMember = (member: Member<Req, Res, E>): Effect.Effect<void, RpcError> =>
+      Effect.suspend((): Effect.Effect<void, RpcError> => {
+        const sink = materialize(member)
+        if (sink !== undefined) return sink.open
+        return Effect.callback((resume) => {
+          const go = () => resume(member.sink === undefined ? Effect.fail(notMade(member)) : member.sink.open)
+          if (member.making === undefined) return go()
+          member.wanting.add(go)
+          return Effect.sync(() => void member.wanting.delete(go))
+        })
       })
+
+    const notMade = (member: Member<Req, Res, E>) =>
+      closed
+        ? stackClosed()
+        : new ConnectFailed({ endpoint: member.endpoint, phase: "connect", cause: "its sink could not be made" })
+
+    const join = (endpoint: Endpoint) => {
+      let member = draining.get(endpoint.key)
+      if (member === undefined) member = new Member<Req, Res, E>(endpoint, release)
+      else {
+        draining.delete(endpoint.key)
+        member.endpoint = endpoint
+      }
+      member.seen = generation
+      enter(member)
+    }
+
+    const apply = (state: ServerSetState) => {
+      if (bound && (state._tag === "Pending" || state._tag === "Failed")) return
+      latest = state
+      if (state._tag === "Pending") return
+      if (state._tag !== "Failed") bound = true
+      generation++
+      let gone = members.size
+      if (state._tag === "Bound") {
+        for (const endpoint of state.endpoints) {
+          const member = members.get(endpoint.key)
+          if (member === undefined) {
+            join(endpoint)
+            continue
+          }
+          if (member.seen !== generation) {
+            member.seen = generation
+            gone--
+          }
+          if (member.endpoint === endpoint) continue
+          const reweighed = member.endpoint.weight !== endpoint.weight
+          member.endpoint = endpoint
+          if (reweighed) picker.changed(member)
+        }
+      }
+      if (gone > 0) { for (const member of members.values()) if (member.seen !== generation) leave(member) }
+      refresh()
+      wakeAll()
+    }
 
     const noEndpoints = () =>
       new NoEndpoints({ stack: stack.name, cause: latest._tag === "Failed" ? latest.cause : undefined })
 
     const stackClosed = () => new StackClosed({ stack: stack.name, reached: "no", endpoint: undefined })
 
-    /** Nothing can be chosen yet: no state, or no endpoint was ever open and all that were tried are down. */
+    /** Nothing can be chosen yet: no state, no endpoint and it is to be waited for, or none was ever open and all are down. */
     const mustWait = () => {
       if (closed) return false
       if (latest._tag === "Pending") return true
-      if (opened) return false
-      const best = picker.pick([])
-      return best !== undefined && best.rank === 2
+      if (members.size === 0) return whenEmpty === "wait"
+      return !opened && ranks[0] + ranks[1] === 0
     }
 
     /** Waits until something can be chosen, and then goes on; at once when `ready` already. */
-    const waitThen = <A, E2>(call: Call | undefined, ready: () => boolean, then: () => Effect.Effect<A, E2>) =>
-      Effect.callback<A, E2 | RpcError>((resume) => {
+    const waitThen = <A, E3>(call: Call | undefined, ready: () => boolean, then: () => Effect.Effect<A, E3>) =>
+      Effect.callback<A, E3 | RpcError>((resume) => {
         const aborted = (reason: AbortReason) => {
-          const cause = picker.pick([])?.sink.status.fault
+          const cause = members.size === 0 && latest._tag !== "Pending" ? noEndpoints() : faults[2]
           resume(Effect.fail(abortFailure(reason, { waiting: "endpoint", reached: "no", cause })))
         }
         // Either may have come since the caller looked.
@@ -235,10 +419,35 @@ export const make = <Req, Res, E>(
         waiters.add(waiter)
         call?.abort.on(waiter)
         // A call that finds all down is a reason to try now. It may be answered in this turn.
-        const down = call === undefined ? undefined : picker.pick([])
+        const down = call === undefined ? undefined : picker.pick([], call)
         let opening: Fiber.Fiber<void, RpcError> | undefined
-        if (down !== undefined) opening = run((down as Member<Req, Res, E>).sink.open)
+        if (down !== undefined) opening = run(openMember(down))
         return Effect.sync(leaveWait)
+      })
+
+    /** Sends once the member's sink is made. */
+    const sendWhenMade = (member: Member<Req, Res, E>, request: Req, attempt: Attempt) =>
+      Effect.callback<Res, E | RpcError>((resume) => {
+        const at = { waiting: "connection", reached: "no", endpoint: member.endpoint } as const
+        const reason = attempt.abort.reason
+        if (reason !== undefined) return resume(Effect.fail(abortFailure(reason, at)))
+        const go = () => {
+          attempt.abort.off(listener)
+          resume(member.sink === undefined ? Effect.fail(notMade(member)) : member.sink.send(request, attempt))
+        }
+        const listener: AbortListener = {
+          onAbort: (why) => {
+            member.wanting.delete(go)
+            resume(Effect.fail(abortFailure(why, at)))
+          }
+        }
+        if (member.making === undefined) return go()
+        member.wanting.add(go)
+        attempt.abort.on(listener)
+        return Effect.sync(() => {
+          member.wanting.delete(go)
+          attempt.abort.off(listener)
+        })
       })
 
     const send = (request: Req, call: Call): Effect.Effect<Res, E | RpcError> =>
@@ -250,14 +459,19 @@ export const make = <Req, Res, E>(
             const reason = call.abort.reason
             if (reason !== undefined) return Effect.fail(abortFailure(reason, { waiting: "endpoint", reached: "no" }))
             if (closed) return Effect.fail(stackClosed())
-            if (!opened && mustWait()) return waitThen(call, () => !mustWait(), () => send(request, call))
+            if ((!opened || members.size === 0) && mustWait()) {
+              return waitThen(call, () => !mustWait(), () => send(request, call))
+            }
             const member = picker.pick(call.tried, call) as Member<Req, Res, E> | undefined
             if (member === undefined) return Effect.fail(noEndpoints())
+            if (member.rank !== 0) panics++
             const attempt = trying = beginAttempt(call, member.endpoint, stack.now)
             member.load++
+            load++
             picker.began(member)
             attempt.onEnd(member.release)
-            return member.sink.send(request, attempt)
+            const sink = member.sink ?? materialize(member)
+            return sink === undefined ? sendWhenMade(member, request, attempt) : sink.send(request, attempt)
           }),
           (exit) => {
             if (trying !== undefined) settleAttempt(trying, exit)
@@ -269,23 +483,49 @@ export const make = <Req, Res, E>(
     /** Opens endpoints, some at a time, until one is open; when none ever was, waits for one that heals. */
     const open: Effect.Effect<void, RpcError> = Effect.suspend((): Effect.Effect<void, RpcError> => {
       if (closed) return Effect.fail(stackClosed())
-      if (latest._tag === "Pending") return waitThen(undefined, () => !mustWait(), () => open)
+      if (mustWait() && (members.size === 0 || latest._tag === "Pending")) {
+        return waitThen(undefined, () => !mustWait(), () => open)
+      }
       if (members.size === 0) return Effect.fail(noEndpoints())
       const untried = [...members.values()].toSorted((a, b) => a.rank - b.rank)
-      if (untried.some((member) => member.sink.status.state === "Open")) return Effect.void
+      if (untried.some((member) => member.state === "Open")) return Effect.void
+      // Where the calls would go comes first.
+      const first = picker.pick([], undefined) as Member<Req, Res, E>
+      untried.splice(untried.indexOf(first), 1)
+      untried.unshift(first)
       const next = (cause?: Cause.Cause<RpcError>): Effect.Effect<void, RpcError> => {
         // Some at a time: one that says nothing takes its connect timeout, and must not keep the others waiting.
         const some = untried.splice(0, opensAtOnce)
-        if (some.length > 0) return Effect.catchCause(Effect.raceAll(some.map(({ sink }) => sink.open)), next)
+        if (some.length > 0) return Effect.catchCause(Effect.raceAll(some.map(openMember)), next)
         if (opened && cause !== undefined) return Effect.failCause(cause)
         return waitThen(undefined, () => opened || closed || members.size === 0, () => open)
       }
       return next()
     })
 
+    const control: Control = {
+      stack,
+      open: (member) => {
+        if (!closed && member.state !== "Open") run(openMember(member))
+      },
+      shelve: (member) => {
+        if (member.load > 0 || (member.sink === undefined && member.making === undefined)) return
+        letGo(member)
+        if (member.rank !== 0) {
+          ranks[member.rank]--
+          ranks[0]++
+          member.rank = 0
+        }
+        if (!member.removed) picker.changed(member)
+        refresh()
+      }
+    }
+    const picker = yield* makePicker(control)
+
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
         closed = true
+        for (const member of [...members.values(), ...draining.values()]) member.making?.interruptUnsafe()
         status.set("Closed")
         wakeAll()
       })
@@ -296,8 +536,98 @@ export const make = <Req, Res, E>(
         ? Effect.failCause(cause)
         : Effect.andThen(
           Effect.logError(`${stack.name}: the server set is not watched any more`, cause),
-          apply({ _tag: "Failed", cause: Cause.squash(cause) })
+          Effect.sync(() => apply({ _tag: "Failed", cause: Cause.squash(cause) }))
         )
-    yield* Effect.forkScoped(Effect.catchCause(Stream.runForEach(states, apply), died), { startImmediately: true })
-    return { sink: { send, status, open }, members: () => members.values() }
+    yield* Effect.forkScoped(
+      Effect.catchCause(Stream.runForEach(states, (state) => Effect.sync(() => apply(state))), died),
+      { startImmediately: true }
+    )
+
+    const viewOf = (member: Member<Req, Res, E>): EndpointView => ({
+      endpoint: member.endpoint.key,
+      state: member.state,
+      load: member.load,
+      weight: member.endpoint.weight,
+      latencyMillis: member.latencyMillis,
+      active: true,
+      fault: member.fault?.message,
+      ...picker.view?.(member)
+    })
+    const view = () => ({
+      ...picker.snapshot?.(),
+      size: members.size,
+      usable: ranks[0],
+      busy: ranks[1],
+      down: ranks[2],
+      draining: draining.size,
+      load,
+      adds,
+      removes,
+      panics,
+      endpoints: Array.from(members.values(), viewOf)
+    })
+    const gauge = (what: string, description: string, read: () => number) => ({
+      name: `scales.balancer.${what}`,
+      description,
+      read
+    })
+    yield* gauges(
+      stack,
+      gauge("size", "endpoints in the set", () => members.size),
+      gauge("usable", "endpoints that can take calls as they are", () => ranks[0]),
+      gauge("busy", "endpoints that work, but not well", () => ranks[1]),
+      gauge("down", "endpoints that are down", () => ranks[2]),
+      gauge("draining", "endpoints that have left the set and finish their calls", () => draining.size),
+      gauge("load", "attempts that have not ended", () => load)
+    )
+    yield* counters(
+      stack,
+      gauge("adds", "endpoints that have joined", () => adds),
+      gauge("removes", "endpoints that have left", () => removes),
+      gauge("panics", "calls sent to an endpoint that was not usable, because none was", () => panics)
+    )
+    return { sink: { send, status, open }, members: () => members.values(), view }
+  })
+
+/** What a balancer is made of besides its options. */
+export interface Assembly {
+  /** One sentence, for `describe`. */
+  readonly description: string
+  /** Its options in force, for `describe`. */
+  readonly options: Readonly<Record<string, unknown>>
+  /** The options it was given that every balancer has. */
+  readonly common: BalancerOptions
+  /** Makes what chooses. It lives in the balancer's scope. */
+  readonly picker: (control: Control) => Effect.Effect<Picker, InvalidOption, Scope.Scope>
+}
+
+/**
+ * A balancer out of a picker: what a balancer's layer does besides checking its options.
+ *
+ *     const First = (family) => Layer.effect(family.Balanced, Balancer.assemble(family, { description, options: {}, common: {}, picker }))
+ */
+export const assemble = <Id extends string, Req, Res, E>(
+  family: Family<Id, Req, Res, E | RpcError>,
+  assembly: Assembly
+): Effect.Effect<
+  MessageSink<Req, Res, E | RpcError>,
+  InvalidOption,
+  `${Id}/Endpoints` | ServerSet | Stack | Scope.Scope
+> =>
+  Effect.gen(function*() {
+    const stack = yield* Stack
+    const { sink, view } = yield* make(
+      stack,
+      yield* family.Endpoints,
+      yield* ServerSet,
+      assembly.picker,
+      assembly.common
+    )
+    yield* stack.register({
+      role: "balancer",
+      description: assembly.description,
+      options: { ...assembly.options, whenEmpty: assembly.common.whenEmpty ?? "fail" },
+      snapshot: view
+    })
+    return sink
   })

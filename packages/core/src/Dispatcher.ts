@@ -106,7 +106,7 @@ export const make = (
   Effect.gen(function*() {
     const stack = yield* Stack
     const timeoutMillis = yield* durationMillis("timeout", options.timeout, 0, 1)
-    const { budget, deadlines } = stack
+    const { deadlines } = stack
     const own = options.context ?? CallContext.empty
     const counts: Counts = { calls: 0, successes: 0, outstanding: 0, failures: {} }
     let closed = false
@@ -139,7 +139,6 @@ export const make = (
       counts.outstanding--
       if (Exit.isSuccess(exit)) {
         counts.successes++
-        budget.deposit()
       } else {
         const tag = tagOf(exit.cause)
         counts.failures[tag] = (counts.failures[tag] ?? 0) + 1

@@ -206,6 +206,38 @@ export class Unsendable extends Failure("Unsendable")<{ readonly what: string; r
   }
 }
 
+/**
+ * More calls at once than a limit of the client's own allows: `concurrency` over the whole client, or `pending` at one
+ * endpoint. `max` is the limit.
+ */
+export class LimitExceeded extends Failure("LimitExceeded")<{
+  readonly limit: "concurrency" | "pending"
+  readonly max: number
+  readonly endpoint: Endpoint | undefined
+}> {
+  readonly reached: Reached = "no"
+  override get message(): string {
+    return `more than ${this.max} calls at a time${at(this.endpoint)} (${this.limit} limit)`
+  }
+  get retryable(): boolean {
+    return true
+  }
+}
+
+/**
+ * Not sent, because the servers have refused most of the recent calls: `accepted` is the share that they took, 0 to 1. Trying again at once is
+ * what they are to be spared.
+ */
+export class NotAdmitted extends Failure("NotAdmitted")<{ readonly stack: string; readonly accepted: number }> {
+  readonly reached: Reached = "no"
+  override get message(): string {
+    return `"${this.stack}" holds back: its servers took ${Math.round(this.accepted * 100)} % of the recent calls`
+  }
+  get retryable(): boolean {
+    return false
+  }
+}
+
 /** Every failure that a stack ends a call with. `retryable`: the same request may be sent again, elsewhere, by anybody. */
 export type RpcError =
   | Timeout
@@ -219,6 +251,8 @@ export type RpcError =
   | ServerFailed
   | ProtocolError
   | Unsendable
+  | LimitExceeded
+  | NotAdmitted
 
 /** A server-set URI that cannot be read: `what` says where and why, `expected` what would be right. */
 export class InvalidUri extends Data.TaggedError("InvalidUri")<{

@@ -11,7 +11,7 @@ import {
   Stack
 } from "@scales-rpc/core"
 import { Seed, TestServerSet } from "@scales-rpc/core/testing"
-import { Cause, Deferred, Effect, Exit, Fiber, Layer, Scope, Stream } from "effect"
+import { Cause, type Context, Deferred, Effect, Exit, Fiber, Layer, Metric, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { Heap } from "../src/internal/Heap.ts"
 import * as Balancer from "../src/Balancer.ts"
@@ -20,36 +20,60 @@ import { endpoints, handEndpoints, makeCall, settle, start, stop } from "./suppo
 const refused = (port: number) =>
   new ConnectFailed({ endpoint: Endpoint.tcp("h", port), phase: "connect", cause: "refused" })
 
-/** Members over endpoints made by hand, and a server set that the test pushes states into. */
-const balanced = Effect.gen(function*() {
-  const hand = handEndpoints()
-  const stack = yield* Stack
-  const set = yield* TestServerSet
-  const scope = yield* Scope.make()
-  const heap = new Heap(stack.random)
-  const { members, sink } = yield* Scope.provide(Balancer.make(stack, hand.factory, yield* ServerSet, heap), scope)
-  const push = (state: ServerSetState) => Effect.andThen(set.push(state), settle)
-  const bind = (...ports: ReadonlyArray<number>) => push(ServerSetState.Bound(endpoints(...ports)))
-  const loads = () => Object.fromEntries(Array.from(members(), ({ endpoint, load }) => [endpoint.port, load]))
-  /** A call that has been sent, in a fiber of its own. */
-  const send = (text = "hi", call: Call = makeCall()) => start(sink.send(text, call))
-  /** Opens an endpoint, as its pool would. */
-  const up = (port: number) => hand.at(port).status.set("Open")
-  const down = (port: number) => hand.at(port).status.set("Closed", refused(port))
-  return {
-    bind,
-    close: Scope.close(scope, Exit.void),
-    down,
-    hand,
-    heap,
-    loads,
-    members,
-    push,
-    send,
-    sink,
-    up
-  }
-})
+/**
+ * Members over endpoints made by hand, and a server set that the test pushes states into. The sink of an endpoint is made as it
+ * joins unless the test is about just that.
+ */
+const balancedWith = (options: Balancer.BalancerOptions & { readonly lazy?: boolean }) =>
+  Effect.gen(function*() {
+    const hand = handEndpoints()
+    const stack = yield* Stack
+    const set = yield* TestServerSet
+    const scope = yield* Scope.make()
+    const heap = new Heap(stack.random)
+    let control!: Balancer.Control
+    const picker = (given: Balancer.Control) =>
+      Effect.sync((): Balancer.Picker => {
+        control = given
+        return options.lazy === true ? heap : {
+          ...heap,
+          add: (member) => {
+            heap.add(member)
+            given.open(member)
+            for (const made of hand.made) made.opens = 0
+          }
+        }
+      })
+    const { members, sink, view } = yield* Scope.provide(
+      Balancer.make(stack, hand.factory, yield* ServerSet, picker, options),
+      scope
+    )
+    const push = (state: ServerSetState) => Effect.andThen(set.push(state), settle)
+    const bind = (...ports: ReadonlyArray<number>) => push(ServerSetState.Bound(endpoints(...ports)))
+    const loads = () => Object.fromEntries(Array.from(members(), ({ endpoint, load }) => [endpoint.port, load]))
+    /** A call that has been sent, in a fiber of its own. */
+    const send = (text = "hi", call: Call = makeCall()) => start(sink.send(text, call))
+    /** Opens an endpoint, as its pool would. */
+    const up = (port: number) => hand.at(port).status.set("Open")
+    const down = (port: number) => hand.at(port).status.set("Closed", refused(port))
+    return {
+      bind,
+      close: Scope.close(scope, Exit.void),
+      control,
+      down,
+      hand,
+      heap,
+      loads,
+      members,
+      push,
+      send,
+      sink,
+      up,
+      view
+    }
+  })
+
+const balanced = balancedWith({})
 
 const test = (name: string, body: () => Generator<Effect.Effect<any, any, any>, void>) =>
   it.effect(name, () =>
@@ -76,10 +100,10 @@ describe("the members of a set", () => {
     const stack = yield* Stack
     const states = Stream.fromIterable([ServerSetState.Bound(endpoints(1)), ServerSetState.Bound(endpoints(1))])
     const heap = new Heap(stack.random)
-    const { sink } = yield* Balancer.make(stack, hand.factory, states, heap)
+    const { sink } = yield* Balancer.make(stack, hand.factory, states, () => Effect.succeed(heap))
     yield* settle
-    assert.lengthOf(hand.made, 1)
     const fiber = yield* start(sink.send("hi", makeCall()))
+    assert.lengthOf(hand.made, 1)
     hand.at(1).pending[0]!.answer("hello")
     assert.strictEqual(yield* Fiber.join(fiber), "hello")
   })
@@ -594,6 +618,320 @@ describe("closing", () => {
   })
 })
 
+describe("a sink", () => {
+  const lazy = balancedWith({ lazy: true })
+
+  test("is made when its endpoint is first picked, and not before", function*() {
+    const { bind, hand, send, view } = yield* lazy
+    yield* bind(1, 2, 3)
+    assert.lengthOf(hand.made, 0)
+    assert.deepInclude(view(), { size: 3, usable: 3, busy: 0, down: 0, adds: 3 })
+    yield* send()
+    assert.lengthOf(hand.made, 1)
+    yield* send()
+    yield* send()
+    yield* send()
+    assert.sameMembers(hand.made.map(({ endpoint }) => endpoint.port), [1, 2, 3])
+  })
+
+  test("is not made for an endpoint that leaves before it was picked", function*() {
+    const { bind, hand, heap } = yield* lazy
+    yield* bind(1, 2, 3)
+    yield* bind()
+    assert.lengthOf(hand.made, 0)
+    assert.strictEqual(heap.size, 0)
+  })
+
+  test("is made anew after it was shelved, which is refused while calls are on it", function*() {
+    const { bind, control, hand, members, send } = yield* lazy
+    yield* bind(1)
+    const [member] = members()
+    control.shelve(member!)
+    yield* send()
+    control.shelve(member!)
+    assert.deepStrictEqual(hand.made.map(({ closed }) => closed), [false])
+    hand.at(1).pending[0]!.answer("A")
+    hand.at(1).status.set("Closed", refused(1))
+    assert.strictEqual(member!.rank, 2)
+    control.shelve(member!)
+    assert.deepStrictEqual(hand.made.map(({ closed }) => closed), [true])
+    assert.deepStrictEqual([member!.state, member!.rank, member!.fault], ["Idle", 0, undefined])
+    assert.strictEqual(hand.at(1).status.listeners, 0)
+    yield* send()
+    assert.lengthOf(hand.made, 2)
+    assert.lengthOf(hand.at(1).pending, 1)
+  })
+
+  test("is opened for a picker that asks, and heard of", function*() {
+    const { bind, control, hand, members, sink } = yield* lazy
+    yield* bind(1)
+    const [member] = members()
+    control.open(member!)
+    assert.deepStrictEqual(hand.made.map(({ opens }) => opens), [1])
+    hand.at(1).status.set("Open")
+    assert.strictEqual(sink.status.state, "Open")
+    control.open(member!)
+    assert.deepStrictEqual(hand.made.map(({ opens }) => opens), [1])
+  })
+
+  /** Endpoints whose sinks take their time to be made. */
+  const slow = Effect.gen(function*() {
+    const hand = handEndpoints()
+    const gate = yield* Deferred.make<void>()
+    const stack = yield* Stack
+    const set = yield* TestServerSet
+    const scope = yield* Scope.make()
+    const { members, sink } = yield* Scope.provide(
+      Balancer.make(
+        stack,
+        { make: (endpoint) => Effect.andThen(Deferred.await(gate), hand.factory.make(endpoint)) },
+        yield* ServerSet,
+        () => Effect.sync(() => new Heap(stack.random))
+      ),
+      scope
+    )
+    yield* set.bind(endpoints(1))
+    yield* settle
+    const load = () => [...members()].map(({ load }) => load)
+    return { close: Scope.close(scope, Exit.void), gate, hand, load, members, set, sink }
+  })
+
+  test("that takes its time to be made keeps its calls until it is, once for all", function*() {
+    const { gate, hand, load, sink } = yield* slow
+    const call = makeCall()
+    const first = yield* start(sink.send("a", call))
+    yield* start(sink.send("b", makeCall()))
+    yield* start(sink.open)
+    yield* settle
+    assert.deepStrictEqual(load(), [2])
+    yield* Deferred.succeed(gate, undefined)
+    yield* settle
+    assert.lengthOf(hand.made, 1)
+    assert.deepStrictEqual(hand.at(1).pending.map(({ request }) => request), ["a", "b"])
+    assert.strictEqual(hand.at(1).opens, 1)
+    for (const exchange of [...hand.at(1).pending]) exchange.answer(exchange.request)
+    assert.strictEqual(yield* Fiber.join(first), "a")
+    assert.deepStrictEqual([load(), call.abort.listeners], [[0], 0])
+  })
+
+  test("that is still being made lets go of a call that is aborted or interrupted, and of all on closing", function*() {
+    const { close, gate, hand, load, sink } = yield* slow
+    const calls = [makeCall(), makeCall(), makeCall()]
+    const [aborted, interrupted, left] = [
+      yield* start(sink.send("a", calls[0]!)),
+      yield* start(sink.send("b", calls[1]!)),
+      yield* start(sink.send("c", calls[2]!))
+    ]
+    yield* settle
+    calls[0]!.abort.abort({ _tag: "Timeout", timeoutMillis: 5 })
+    assert.deepInclude(yield* Effect.flip(Fiber.join(aborted)), { _tag: "Timeout", waiting: "connection" } as never)
+    yield* stop(interrupted)
+    assert.deepStrictEqual(load(), [1])
+    yield* close
+    assert.deepInclude(yield* Effect.flip(Fiber.join(left)), { _tag: "StackClosed" } as never)
+    assert.deepStrictEqual(calls.map(({ abort }) => abort.listeners), [0, 0, 0])
+    yield* Deferred.succeed(gate, undefined)
+    yield* settle
+    assert.isTrue(hand.made.every(({ closed }) => closed))
+  })
+
+  test("that takes its time is not kept when its endpoint has left meanwhile", function*() {
+    const { gate, hand, members, set, sink } = yield* slow
+    const waiting = yield* start(sink.open)
+    yield* settle
+    yield* set.bind([])
+    yield* settle
+    assert.isTrue(Exit.isFailure(yield* Fiber.await(waiting)))
+    yield* Deferred.succeed(gate, undefined)
+    yield* settle
+    assert.lengthOf([...members()], 0)
+    assert.isTrue(hand.made.every(({ closed }) => closed))
+  })
+
+  test("that cannot be made costs its endpoint, not the others", function*() {
+    const hand = handEndpoints()
+    const stack = yield* Stack
+    const { members, sink } = yield* Balancer.make(
+      stack,
+      {
+        make: (endpoint) => endpoint.port === 2 ? Effect.die(new Error("a filter's bug")) : hand.factory.make(endpoint)
+      },
+      Stream.succeed(ServerSetState.Bound(endpoints(1, 2))),
+      () => Effect.sync(() => new Heap(() => 0))
+    )
+    yield* settle
+    const first = yield* Effect.flip(sink.send("hi", makeCall()))
+    assert.deepInclude(first, { _tag: "ConnectFailed", reached: "no", retryable: true } as never)
+    assert.deepStrictEqual([...members()].map(({ endpoint }) => endpoint.port), [1])
+    const fiber = yield* start(sink.send("hi", makeCall()))
+    hand.at(1).pending[0]!.answer("hello")
+    assert.strictEqual(yield* Fiber.join(fiber), "hello")
+  })
+})
+
+describe("an empty set", () => {
+  const patient = balancedWith({ whenEmpty: "wait" })
+
+  test("is waited out by those who said so: a call goes to the first that joins", function*() {
+    const { bind, hand, push, send, sink } = yield* patient
+    for (const state of [ServerSetState.Bound([]), ServerSetState.Neg]) {
+      yield* push(state)
+      const call = makeCall()
+      const sent = yield* send("hi", call)
+      const opened = yield* start(sink.open)
+      yield* settle
+      assert.isUndefined(sent.pollUnsafe())
+      assert.isUndefined(opened.pollUnsafe())
+      yield* bind(1)
+      hand.at(1).pending[0]!.answer("hello")
+      assert.strictEqual(yield* Fiber.join(sent), "hello")
+      yield* Fiber.join(opened)
+      assert.strictEqual(call.abort.listeners, 0)
+    }
+  })
+
+  test("is named by a call that waited until its deadline, with why it is empty", function*() {
+    const { bind, push, send, up } = yield* patient
+    yield* push(ServerSetState.Failed("no such host"))
+    const call = makeCall()
+    const early = yield* send("hi", call)
+    call.abort.abort({ _tag: "Timeout", timeoutMillis: 5 })
+    assert.strictEqual(
+      ((yield* Effect.flip(Fiber.join(early))) as RpcError).message,
+      `no reply within 5 ms, waiting for endpoint: no endpoint for "text": no such host`
+    )
+    // Also when the set had endpoints once, and one was open.
+    yield* bind(1)
+    up(1)
+    yield* bind()
+    const later = makeCall()
+    const fiber = yield* send("hi", later)
+    later.abort.abort({ _tag: "Timeout", timeoutMillis: 5 })
+    assert.include(((yield* Effect.flip(Fiber.join(fiber))) as RpcError).message, "no endpoint")
+    assert.deepStrictEqual([call.abort.listeners, later.abort.listeners], [0, 0])
+  })
+
+  test("is an option of two words", function*() {
+    const error = yield* Effect.flip(balancedWith({ whenEmpty: "never" as never }))
+    assert.deepInclude(error, { _tag: "InvalidOption", option: "whenEmpty" } as never)
+  })
+})
+
+describe("what can be seen", () => {
+  const seen = (registry: Context.Context<never>) =>
+    Object.fromEntries(
+      Metric.snapshotUnsafe(registry).map(({ attributes, id, state }) => [
+        `${id} ${attributes?.["client"]}`,
+        "count" in state ? state.count : "value" in state ? state.value : undefined
+      ])
+    )
+
+  test("counts members by state, load, joins, leaves and panics, as metrics too, and ends with the balancer", function*() {
+    const { bind, close, down, hand, send, up, view } = yield* balanced
+    const registry = yield* Effect.context<never>()
+    yield* bind(1, 2, 3)
+    up(1)
+    up(2)
+    up(3)
+    yield* send()
+    yield* bind(2, 3)
+    yield* send()
+    hand.at(2).status.set("Busy")
+    down(3)
+    const counts = { size: 2, usable: 0, busy: 1, down: 1, load: 2, adds: 3, removes: 1, panics: 0 }
+    assert.deepInclude(view(), counts)
+    yield* send()
+    assert.deepInclude(view(), { load: 3, panics: 1 })
+    const names = Object.entries(view()).filter(([, value]) => typeof value === "number")
+    const shown = seen(registry)
+    for (const [name, value] of names) assert.strictEqual(shown[`scales.balancer.${name} text`], value as number, name)
+    assert.lengthOf(names, 9)
+    yield* close
+    assert.deepStrictEqual(Object.keys(seen(registry)).filter((id) => id.startsWith("scales.balancer")), [])
+  })
+
+  test("averages the latency of what succeeds", function*() {
+    const { bind, hand, send, view } = yield* balanced
+    yield* bind(1)
+    const latency = () => view().endpoints[0]!.latencyMillis
+    yield* send()
+    hand.at(1).pending[0]!.fail(refused(1))
+    assert.isUndefined(latency())
+    for (const [millis, expected] of [[100, 100], [200, 110]] as const) {
+      yield* send()
+      yield* TestClock.adjust(millis)
+      hand.at(1).pending[0]!.answer("A")
+      assert.strictEqual(latency(), expected)
+    }
+  })
+
+  test("deposits each attempt that succeeds in the retry budget, and no other", function*() {
+    const { bind, hand, send } = yield* balanced
+    const { budget } = yield* Stack
+    yield* bind(1)
+    while (budget.withdraw());
+    for (let i = 0; i < 5; i++) {
+      yield* send()
+      hand.at(1).pending[0]!.fail(refused(1))
+    }
+    assert.strictEqual(budget.balance, 0)
+    for (let i = 0; i < 5; i++) {
+      yield* send()
+      hand.at(1).pending[0]!.answer("A")
+    }
+    assert.strictEqual(budget.balance, 1)
+  })
+})
+
+describe("a large set", () => {
+  const many = (count: number, from = 0) =>
+    Array.from({ length: count }, (_, index) => Endpoint.tcp(`h${from + index}`, 1))
+
+  test("of 10,000 is replaced in one state: all that were leave, but for calls on them", function*() {
+    const { hand, heap, push, send, view } = yield* balancedWith({ lazy: true })
+    yield* push(ServerSetState.Bound(many(10_000)))
+    const fiber = yield* send()
+    const exchange = hand.made[0]!.pending[0]!
+    yield* push(ServerSetState.Bound(many(10_000, 10_000)))
+    assert.deepInclude(view(), { size: 10_000, adds: 20_000, removes: 10_000, draining: 1, load: 1 })
+    assert.isTrue(heap.valid)
+    assert.lengthOf(hand.made, 1)
+    exchange.answer("hello")
+    assert.strictEqual(yield* Fiber.join(fiber), "hello")
+    assert.isTrue(hand.made[0]!.closed)
+    assert.deepInclude(view(), { draining: 0, load: 0 })
+  })
+
+  test("with one change touches one member", function*() {
+    const { heap, members, push, view } = yield* balancedWith({ lazy: true })
+    const set = many(10_000)
+    yield* push(ServerSetState.Bound(set))
+    const before = new Set(members())
+    // Read again from wherever it comes: equal endpoints, not the same objects.
+    yield* push(ServerSetState.Bound([...many(9_999), Endpoint.tcp("new", 1)]))
+    assert.deepInclude(view(), { size: 10_000, adds: 10_001, removes: 1 })
+    assert.strictEqual([...members()].filter((member) => before.has(member)).length, 9_999)
+    assert.isTrue(heap.valid)
+  })
+
+  test("that flaps keeps the calls it has, and its size right", function*() {
+    const { bind, hand, heap, send, view } = yield* balancedWith({ lazy: true })
+    const fibers = []
+    for (let i = 0; i < 200; i++) {
+      yield* i % 2 === 0 ? bind(1, 2, 3) : bind(2)
+      fibers.push(yield* send())
+    }
+    assert.strictEqual(view().load, 200)
+    assert.isTrue(heap.valid)
+    yield* bind(1, 2, 3)
+    for (const { pending } of hand.made) for (const exchange of [...pending]) exchange.answer("A")
+    for (const fiber of fibers) assert.strictEqual(yield* Fiber.join(fiber), "A")
+    assert.deepInclude(view(), { size: 3, load: 0, draining: 0 })
+    yield* bind()
+    assert.isTrue(hand.made.every(({ closed }) => closed))
+  })
+})
+
 describe("a server set that dies", () => {
   it.effect("tells the calls that wait, and what was known stands", () =>
     Effect.gen(function*() {
@@ -602,7 +940,12 @@ describe("a server set that dies", () => {
       const gate = yield* Deferred.make<void>()
       const bug = new Error("a resolver's bug")
       const states = Stream.fromEffect(Effect.andThen(Deferred.await(gate), Effect.die(bug)))
-      const { sink } = yield* Balancer.make(stack, hand.factory, states, new Heap(stack.random))
+      const { sink } = yield* Balancer.make(
+        stack,
+        hand.factory,
+        states,
+        () => Effect.sync(() => new Heap(stack.random))
+      )
       const waiting = yield* start(Effect.flip(sink.send("hi", makeCall())))
       yield* Deferred.succeed(gate, undefined)
       const error = yield* Fiber.join(waiting)

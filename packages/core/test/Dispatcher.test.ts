@@ -95,16 +95,6 @@ describe("a dispatcher", () => {
       assert.strictEqual(stack.deadlines.size, 0)
     }))
 
-  it.effect("deposits a success in the retry budget, and nothing else", () =>
-    Effect.gen(function*() {
-      const { dispatch, stack } = yield* dispatcher()
-      while (stack.budget.withdraw());
-      for (let i = 0; i < 5; i++) yield* Effect.exit(dispatch(method, () => Effect.fail("x")))
-      assert.strictEqual(stack.budget.balance, 0)
-      for (let i = 0; i < 5; i++) yield* dispatch(method, () => Effect.succeed(1))
-      assert.strictEqual(stack.budget.balance, 1)
-    }))
-
   it.effect("ends a call at its deadline, with the words of the wait it was in", () =>
     Effect.gen(function*() {
       const { counts, dispatch, stack } = yield* dispatcher()
@@ -349,7 +339,15 @@ describe("interrupting a caller", () => {
       const state = (role: string) => describeStack(shared).find((node) => node.role === role)!.state
       assert.deepInclude(state("dispatcher") as object, { ...idle, failures: { Interrupted: 1 } })
       assert.deepInclude(state("balancer") as object, {
-        endpoints: [{ endpoint: "h:1", state: "Open", load: 0, weight: 1, fault: undefined }]
+        endpoints: [{
+          endpoint: "h:1",
+          state: "Open",
+          load: 0,
+          weight: 1,
+          latencyMillis: undefined,
+          active: true,
+          fault: undefined
+        }]
       })
       assert.strictEqual(client.calls[0]!.abort.listeners, 0)
     }).pipe(Effect.provide(stack())))

@@ -4,8 +4,7 @@ import { Heap } from "../src/internal/Heap.ts"
 import { Member } from "../src/Balancer.ts"
 import { seeded } from "./support.ts"
 
-const member = (nth: number, weight = 1): Member =>
-  new Member(Endpoint.tcp("h", nth + 1, { weight }), undefined as never, undefined as never, () => {})
+const member = (nth: number, weight = 1): Member => new Member(Endpoint.tcp("h", nth + 1, { weight }), () => {})
 
 /** A heap of so many members, as a balancer would use it. */
 const heapOf = (size: number, options?: { readonly seed?: number; readonly weights?: ReadonlyArray<number> }) => {

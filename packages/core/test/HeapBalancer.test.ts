@@ -42,6 +42,8 @@ describe("the heap balancer of a stack", () => {
           state: "Open",
           load: 0,
           weight: 1,
+          latencyMillis: 0,
+          active: true,
           fault: undefined
         }))
       )

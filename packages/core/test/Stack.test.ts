@@ -276,14 +276,33 @@ describe("the register of a stack", () => {
       assert.deepStrictEqual(nodes.map(({ options }) => options), [
         { service: "text", timeoutMillis: 10_000, drainTimeoutMillis: 5_000 },
         { effort: 25, share: 0.2 },
-        {},
+        { whenEmpty: "fail" },
         { backoff: "250 ms x 1.5, at most 10 s, jittered", demandIntervalMillis: 50 },
         {}
       ])
       assert.deepStrictEqual(nodes.map(({ state }) => state), [
         { calls: 1, successes: 1, outstanding: 0, failures: {} },
-        { requeues: 0, budgetExhausted: 0, limitReached: 0, budget: 100 },
-        { size: 1, endpoints: [{ endpoint: "h:1", state: "Open", load: 0, weight: 1, fault: undefined }] },
+        { requeues: 0, budgetExhausted: 0, limitReached: 0, notOpen: 0, budget: 100 },
+        {
+          size: 1,
+          usable: 1,
+          busy: 0,
+          down: 0,
+          draining: 0,
+          load: 0,
+          adds: 1,
+          removes: 0,
+          panics: 0,
+          endpoints: [{
+            endpoint: "h:1",
+            state: "Open",
+            load: 0,
+            weight: 1,
+            latencyMillis: 0,
+            active: true,
+            fault: undefined
+          }]
+        },
         { down: 0, attempts: 0, revivals: 0 },
         { connects: 1, connectFailures: 0, dead: 0 }
       ])

@@ -101,7 +101,7 @@ const schedule = (seed: number) =>
         Effect.gen(function*() {
           const shared = yield* Stack
           heap = new Heap(shared.random)
-          const made = yield* Balancer.make(shared, yield* Text.Endpoints, yield* ServerSet, heap)
+          const made = yield* Balancer.make(shared, yield* Text.Endpoints, yield* ServerSet, () => Effect.succeed(heap))
           members = made.members
           return made.sink
         })

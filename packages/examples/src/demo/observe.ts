@@ -1,11 +1,11 @@
 /** What the client's own stages say of themselves, through `describe`: nothing in it was made for the demo. */
-import { describe, type HeapBalancer, Stacks } from "@scales-rpc/core"
+import { type Balancer, describe, Stacks } from "@scales-rpc/core"
 import { Effect } from "effect"
 
 /** The state of the client at one moment. When it has no call, `tags`, `loads` and `outstanding` are 0, or something leaked. */
 export interface Observed {
   /** In the order of the server set. */
-  readonly endpoints: ReadonlyArray<HeapBalancer.EndpointView>
+  readonly endpoints: ReadonlyArray<Balancer.EndpointView>
   /** Tags that are held in the sessions. */
   readonly tags: number
   /** Attempts that the balancer counts, at all endpoints. */
@@ -20,7 +20,7 @@ export interface Observed {
 interface States {
   readonly dispatcher: { readonly outstanding: number }
   readonly requeue: { readonly requeues: number }
-  readonly balancer: { readonly endpoints: ReadonlyArray<HeapBalancer.EndpointView> }
+  readonly balancer: { readonly endpoints: ReadonlyArray<Balancer.EndpointView> }
   readonly transport: { readonly sessions: ReadonlyArray<{ readonly tags: number }> }
 }
 

@@ -2,7 +2,7 @@
  * `npm run soak`: a client under a load of every kind for a minute, `--full` an hour, while servers are killed, drained and started
  * again. At ten points everything rests and is measured: heap, handles, fibers, calls, tags, sockets. They must be flat.
  */
-import { describe, type HeapBalancer, Stacks } from "@scales-rpc/core"
+import { type Balancer, describe, Stacks } from "@scales-rpc/core"
 import { ThriftMux } from "@scales-rpc/thriftmux"
 import { Effect, Fiber, Metric, Schedule } from "effect"
 import { parseArgs } from "node:util"
@@ -44,7 +44,7 @@ const callers = 16
 /** What the stages that are read here show of themselves. */
 interface States {
   readonly dispatcher: { readonly outstanding: number }
-  readonly balancer: { readonly endpoints: ReadonlyArray<HeapBalancer.EndpointView> }
+  readonly balancer: { readonly endpoints: ReadonlyArray<Balancer.EndpointView> }
   readonly transport: { readonly sessions: ReadonlyArray<{ readonly tags: number }> }
 }
 
