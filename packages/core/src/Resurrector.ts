@@ -16,8 +16,10 @@ import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { abortFailure, type AbortListener, type AbortReason } from "./Abort.ts"
+import * as Backoff from "./Backoff.ts"
 import type { Attempt } from "./Call.ts"
 import type { Endpoint } from "./Endpoint.ts"
+import * as Metrics from "./Metrics.ts"
 import { durationMillis } from "./options.ts"
 import { FastFailure, type InvalidOption, type RpcError } from "./RpcError.ts"
 import type { EndpointSink, Family } from "./Sink.ts"
@@ -41,13 +43,26 @@ export const defaultBackoff: Schedule.Schedule<unknown> = Schedule.exponential("
   Schedule.modifyDelay(({ duration }) => Effect.succeed(Duration.min(duration, Duration.seconds(10))))
 )
 
+/** How many other endpoints that are down one call makes try. */
+const wokenAtOnce = 100
+
+/** The first of a set, so many at most. */
+function* take<A>(set: Iterable<A>, count: number): Iterable<A> {
+  for (const each of set) {
+    if (count-- <= 0) return
+    yield each
+  }
+}
+
 /** What one resurrector needs of its layer. */
 interface Shared {
   readonly stack: StackShape
   readonly backoff: Schedule.Schedule<unknown>
   readonly demandMillis: number
-  /** The endpoints of this client that are down: each tries now when called. */
+  /** The endpoints of this client that are down: each tries now when called. Who was called last stands last. */
   readonly down: Set<() => void>
+  /** When a call last made others than its own endpoint try. */
+  lastDemand: number
   /** How many endpoints there are. */
   size: number
   attempts: number
@@ -165,7 +180,7 @@ const make = <Req, Res, E>(
       // it was there is: a server that accepts and resets is not to be connected to for every call.
       const failed = fault._tag === "ConnectFailed" || stack.now() - openSince < shared.demandMillis
       lastFailed = failed ? stack.now() : -Infinity
-      nextDelay = delays(shared.backoff, stack, run)
+      nextDelay = Backoff.delays(shared.backoff, stack, run)
       shared.down.add(wake)
       scheduleNext()
       status.set("Closed", fastFailure())
@@ -178,9 +193,20 @@ const make = <Req, Res, E>(
       else mirror()
     })
 
-    /** Nothing else was usable, or this would not have been asked: a reason to try now, for all that are down. */
+    /** A reason to try now, for others that are down too: some at a time, so that a large set is no storm of connects. */
     const wakeAll = () => {
-      for (const each of [...shared.down]) each()
+      shared.lastDemand = stack.now()
+      for (const each of [...take(shared.down, wokenAtOnce)]) {
+        shared.down.delete(each)
+        shared.down.add(each)
+        if (each !== wake) each()
+      }
+    }
+
+    /** Nothing else was usable, or this would not have been asked. */
+    const demand = () => {
+      wake()
+      if (stack.now() - shared.lastDemand >= shared.demandMillis) wakeAll()
     }
 
     const sendWhenUp = (request: Req, attempt: Attempt): Effect.Effect<Res, E | RpcError> =>
@@ -188,7 +214,7 @@ const make = <Req, Res, E>(
         const reason = attempt.abort.reason
         const at = { waiting: "connection", reached: "no", endpoint } as const
         if (reason !== undefined) return resume(Effect.fail(abortFailure(reason, at)))
-        wakeAll()
+        demand()
         if (!isDown) return resume(inner.send(request, attempt))
         if (attempting === undefined) return resume(Effect.fail(fastFailure()))
         const listener: AbortListener = {
@@ -212,7 +238,7 @@ const make = <Req, Res, E>(
     const open: Effect.Effect<void, RpcError> = Effect.suspend(() => {
       if (!isDown) return inner.open
       return Effect.callback<void, RpcError>((resume) => {
-        wakeAll()
+        demand()
         if (!isDown) return resume(Effect.void)
         if (attempting === undefined) return resume(Effect.fail(fastFailure()))
         const done = (fault: RpcError | undefined) => resume(fault === undefined ? Effect.void : Effect.fail(fault))
@@ -242,20 +268,6 @@ const make = <Req, Res, E>(
     }
   })
 
-/** The delays of a schedule as numbers. Its steps are run on the spot: a backoff that waits for anything else is none. */
-const delays = (
-  schedule: Schedule.Schedule<unknown>,
-  stack: StackShape,
-  run: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
-): () => number | undefined => {
-  const made = run(Schedule.toStep(schedule)).pollUnsafe()
-  if (made === undefined || Exit.isFailure(made)) return () => undefined
-  return () => {
-    const step = run(made.value(stack.now(), undefined)).pollUnsafe()
-    return step === undefined || Exit.isFailure(step) ? undefined : Duration.toMillis(step.value[1])
-  }
-}
-
 /**
  * The resurrector for a family: wraps the endpoints below it. Fails with `InvalidOption` for a `demandInterval` that
  * is none.
@@ -275,6 +287,7 @@ export const layer = <Id extends string, Req, Res, E>(
         backoff: options.backoff ?? defaultBackoff,
         demandMillis,
         down: new Set(),
+        lastDemand: -Infinity,
         size: 0,
         attempts: 0,
         revivals: 0
@@ -288,6 +301,24 @@ export const layer = <Id extends string, Req, Res, E>(
         },
         snapshot: () => ({ down: shared.down.size, attempts: shared.attempts, revivals: shared.revivals })
       })
+      yield* Metrics.gauges(stack, {
+        name: "scales.resurrector.down",
+        description: "endpoints whose connection broke or could not be made",
+        read: () => shared.down.size
+      })
+      yield* Metrics.counters(
+        stack,
+        {
+          name: "scales.resurrector.attempts",
+          description: "attempts to connect to an endpoint that was down",
+          read: () => shared.attempts
+        },
+        {
+          name: "scales.resurrector.revivals",
+          description: "attempts to connect to an endpoint that was down, and succeeded",
+          read: () => shared.revivals
+        }
+      )
       return family.Endpoints.of({
         make: (endpoint) => Effect.flatMap(inner.make(endpoint), (sink) => make(shared, sink, endpoint))
       })

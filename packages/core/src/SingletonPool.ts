@@ -10,6 +10,7 @@ import * as Scope from "effect/Scope"
 import { abortFailure, type AbortListener, type AbortReason } from "./Abort.ts"
 import type { Attempt } from "./Call.ts"
 import type { Endpoint } from "./Endpoint.ts"
+import * as Metrics from "./Metrics.ts"
 import { ConnectFailed, type RpcError, StackClosed } from "./RpcError.ts"
 import type { Connector, EndpointSink, Family } from "./Sink.ts"
 import { Stack, type StackShape } from "./Stack.ts"
@@ -224,6 +225,17 @@ export const layer = <Id extends string, Req, Res, E>(
         options: {},
         snapshot: () => ({ ...counts })
       })
+      const counter = (what: string, description: string, read: () => number) => ({
+        name: `scales.singleton_pool.${what}`,
+        description,
+        read
+      })
+      yield* Metrics.counters(
+        stack,
+        counter("connects", "connections begun", () => counts.connects),
+        counter("connect_failures", "connections that could not be made", () => counts.connectFailures),
+        counter("dead", "connections that were closed again before anybody could use them", () => counts.dead)
+      )
       return family.Endpoints.of({ make: (endpoint) => make(stack, connector, endpoint, counts) })
     })
   )

@@ -380,6 +380,22 @@ describe("endpoints of one client", () => {
     }
   })
 
+  test("are no storm of connects however many are down: a hundred at a time, no sooner than the interval", function*() {
+    const ports = Array.from({ length: 250 }, (_, index) => index + 1)
+    const { attempts, breakIt, send } = yield* resurrected(hourly, ports)
+    for (const port of ports) breakIt(port)
+    const tried = () => ports.filter((port) => attempts(port).length > 0).length
+    yield* TestClock.adjust("60 millis")
+    for (let i = 0; i < 10; i++) yield* Effect.flip(send())
+    assert.strictEqual(tried(), 100)
+    yield* TestClock.adjust("50 millis")
+    for (let i = 0; i < 10; i++) yield* Effect.flip(send())
+    assert.isAtLeast(tried(), 199)
+    yield* TestClock.adjust("50 millis")
+    yield* Effect.flip(send())
+    assert.strictEqual(tried(), 250)
+  })
+
   test("that closed are woken by nobody", function*() {
     const { attempts, breakIt, close, counts } = yield* resurrected(undefined, [1, 2])
     for (const port of [1, 2]) breakIt(port)

@@ -5,13 +5,17 @@
  *     const EchoLive = ThriftMux.layer(Echo, { uri: "tcp://localhost:8080" })
  */
 import {
+  Aperture,
   type BuildError,
   CallContext,
   ClientId,
-  HeapBalancer,
+  FailureAccrual,
+  Hedge,
   InvalidOption,
+  NackAdmission,
   Requeue,
   Resurrector,
+  Retry,
   type RpcError,
   ServerSet,
   SingletonPool,
@@ -34,15 +38,21 @@ type Connector<R> = Layer.Layer<"Mux/Connector", BuildError, R>
 
 /** The parts of the stack that can be given. Each is a layer over the plane below it; the default is named with it. */
 export interface Roles<Above, Requeues, Bal, Below, Breaker, Pool, Transport> {
-  /** Filters over every call, above requeues and the balancer (`Filter.above`). Default: none. */
+  /** Filters over every call, above all that sends it again, and the balancer (`Filter.above`). Default: none. */
   readonly above?: Balanced<Above> | undefined
-  /** What is sent again, and where it is paid from. Default `Requeue.layer(Mux)`. */
+  /**
+   * What is sent again, and what is held back. Default, from the caller down: `Retry.layer(Mux, options.retry)`, `Hedge.layer(Mux,
+   * options.hedge)` if that is given, `Requeue.layer(Mux)`, `NackAdmission.layer(Mux)`.
+   */
   readonly requeue?: Balanced<Requeues> | undefined
-  /** Default `HeapBalancer.layer(Mux)`. */
+  /** Default `Aperture.layer(Mux)`. */
   readonly balancer?: Balanced<Bal> | undefined
   /** Filters over every attempt at one endpoint, above the breaker (`Filter.below`). Default: none. */
   readonly below?: Endpoints<Below> | undefined
-  /** What takes an endpoint out of use and back. Default `Resurrector.layer(Mux, options.resurrector)`. */
+  /**
+   * What takes an endpoint out of use and back. Default `FailureAccrual.layer(Mux, options.failureAccrual)` over
+   * `Resurrector.layer(Mux, options.resurrector)`.
+   */
   readonly breaker?: Endpoints<Breaker> | undefined
   /** Default `SingletonPool.layer(Mux)`. */
   readonly pool?: Endpoints<Pool> | undefined
@@ -66,6 +76,18 @@ export interface ThriftMuxOptions extends Thrift.ThriftClientOptions, StackOptio
    * `Timeout`. Default: building never connects, the first call does.
    */
   readonly eager?: boolean | Duration.Input | undefined
+  /**
+   * How often calls that may run twice (declared `idempotent`, or said to be by the caller) are sent again when they failed and may have
+   * run: twice by default; not heeded by a `requeue` of one's own.
+   */
+  readonly retry?: Retry.RetryOptions | undefined
+  /**
+   * Sends calls that may run twice a second time when the first takes longer than most. Default: never; not heeded by a
+   * `requeue` of one's own.
+   */
+  readonly hedge?: Hedge.HedgeOptions | undefined
+  /** When an endpoint whose calls fail is avoided; not heeded by a `breaker` of one's own. */
+  readonly failureAccrual?: FailureAccrual.FailureAccrualOptions | undefined
   /** When to connect again: 250 ms after a failure first, at most 10 s by default; not heeded by a `breaker` of one's own. */
   readonly resurrector?: Resurrector.ResurrectorOptions | undefined
   /** Of the connections; not heeded by a `transport` of one's own. */
@@ -75,12 +97,13 @@ export interface ThriftMuxOptions extends Thrift.ThriftClientOptions, StackOptio
 /** What a context's value may have on the wire: a length that Finagle reads as a signed short. */
 const maxContextBytes = 0x7fff
 
-const pass = Layer.effect(Mux.Balanced, Mux.Balanced)
-const passEndpoints = Layer.effect(Mux.Endpoints, Mux.Endpoints)
+/** A stage that is not there. One a place: a layer that is used twice is built once, and would skip what is between. */
+const pass = () => Layer.effect(Mux.Balanced, Mux.Balanced)
+const passEndpoints = () => Layer.effect(Mux.Endpoints, Mux.Endpoints)
 
 /** Waits for a first open endpoint while the layer is built. */
 const eagerly = (eager: ThriftMuxOptions["eager"]) =>
-  eager === undefined || eager === false ? pass : Layer.effect(
+  eager === undefined || eager === false ? pass() : Layer.effect(
     Mux.Balanced,
     Effect.gen(function*() {
       const sink = yield* Mux.Balanced
@@ -101,6 +124,18 @@ const eagerly = (eager: ThriftMuxOptions["eager"]) =>
       return sink
     })
   )
+
+/** What is sent again, and what is held back. */
+const sendAgain = (options: ThriftMuxOptions) =>
+  Retry.layer(Mux, options.retry).pipe(
+    Layer.provide(options.hedge === undefined ? pass() : Hedge.layer(Mux, options.hedge)),
+    Layer.provide(Requeue.layer(Mux)),
+    Layer.provide(NackAdmission.layer(Mux))
+  )
+
+/** What takes an endpoint out of use and back. */
+const recover = (options: ThriftMuxOptions) =>
+  Layer.provide(FailureAccrual.layer(Mux, options.failureAccrual), Resurrector.layer(Mux, options.resurrector))
 
 /**
  * A client of `service`. Building it checks the URI and every option and connects nothing; closing its scope drains it. Two
@@ -154,11 +189,11 @@ export const layer = <
     (given ?? standard) as Layer.Layer<any, BuildError>
   return Thrift.client(service, Mux, { ...options, timeout: options.timeout ?? "10 seconds", context }).pipe(
     Layer.provide(eagerly(options.eager)),
-    Layer.provide(role(options.above, pass)),
-    Layer.provide(role(options.requeue, Requeue.layer(Mux))),
-    Layer.provide(role(options.balancer, HeapBalancer.layer(Mux))),
-    Layer.provide(role(options.below, passEndpoints)),
-    Layer.provide(role(options.breaker, Resurrector.layer(Mux, options.resurrector))),
+    Layer.provide(role(options.above, pass())),
+    Layer.provide(role(options.requeue, sendAgain(options))),
+    Layer.provide(role(options.balancer, Aperture.layer(Mux))),
+    Layer.provide(role(options.below, passEndpoints())),
+    Layer.provide(role(options.breaker, recover(options))),
     Layer.provide(role(options.pool, SingletonPool.layer(Mux))),
     Layer.provide(role(options.transport, MuxTransport.layer(options.mux))),
     Layer.provide(role(options.serverSet, ServerSet.fromUri(options.uri!))),

@@ -33,7 +33,15 @@ describe("building a client", () => {
       const server = yield* serve()
       const { echo, live } = yield* connect(server)
       assert.deepStrictEqual(live().endpoints, [
-        { endpoint: `127.0.0.1:${server.address.port}`, state: "Idle", load: 0, weight: 1, fault: undefined }
+        {
+          endpoint: `127.0.0.1:${server.address.port}`,
+          state: "Idle",
+          load: 0,
+          weight: 1,
+          latencyMillis: undefined,
+          active: true,
+          fault: undefined
+        }
       ] as never)
       assert.deepStrictEqual([live().connects, server.counts.sessions], [0, 0])
       yield* echo.ping()

@@ -5,7 +5,7 @@ import { TestServerSet } from "@scales-rpc/core/testing"
 import { ThriftMux } from "@scales-rpc/thriftmux"
 import { Context, Deferred, Effect, Fiber, Layer } from "effect"
 import { TestClock } from "effect/testing"
-import { build, connect, Echo, type EchoHandlers, leavesNoSockets, scripted, serve, until } from "./support.ts"
+import { build, connect, Echo, type EchoHandlers, leavesNoSockets, scripted, serve, spread, until } from "./support.ts"
 
 leavesNoSockets()
 
@@ -87,7 +87,7 @@ describe("closing a server", () => {
     Effect.gen(function*() {
       const { handlers, open } = gated()
       const [first, second] = [yield* serve(handlers), yield* serve(handlers)]
-      const { echo, live } = yield* connect([first, second])
+      const { echo, live } = yield* spread([first, second])
       const calls = yield* Effect.forEach([1, 2, 3, 4], (millis) => Effect.forkChild(echo.slow(millis)))
       yield* until("both have some", () => first.outstanding() === 2 && second.outstanding() === 2)
       const closing = yield* Effect.forkChild(first.close, { startImmediately: true })
@@ -122,7 +122,7 @@ describe("closing a server", () => {
     Effect.gen(function*() {
       const handlers: Partial<EchoHandlers> = { slow: (millis) => Effect.as(Effect.sleep(millis), "slow") }
       const [first, second] = [yield* serve(handlers), yield* serve(handlers)]
-      const { echo } = yield* connect([first, second])
+      const { echo } = yield* spread([first, second])
       const caller = (id: number) =>
         Effect.forEach(Array.from({ length: 10 }, (_, i) => (id + i) % 4), (millis) => echo.slow(millis))
       const callers = yield* Effect.forkChild(

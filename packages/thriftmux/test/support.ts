@@ -2,7 +2,7 @@
  * What the tests of thriftmux share: servers and clients of Echo on real sockets. Whatever a test leaves behind fails it: loads,
  * tags and timers of calls at a client's end, sessions and requests at a server's, sockets at the file's.
  */
-import { describe as describeStack, type Endpoint, Stacks } from "@scales-rpc/core"
+import { describe as describeStack, type Endpoint, HeapBalancer, Stacks } from "@scales-rpc/core"
 import { Mux, type MuxRequest, type MuxResponse, type MuxServerShape } from "@scales-rpc/mux"
 import { Scripted, Seed } from "@scales-rpc/core/testing"
 import { ThriftMux, ThriftMuxServer } from "@scales-rpc/thriftmux"
@@ -134,6 +134,15 @@ export const connect = (
   options: ThriftMux.ThriftMuxOptions = {}
 ): Effect.Effect<Connected, never, Scope.Scope> =>
   Effect.orDie(build(ThriftMux.layer(Echo, { ...options, uri: uriOf(...[servers].flat()) })))
+
+/** A client that uses all of these servers from its first calls on: without an aperture. */
+export const spread = (
+  servers: ReadonlyArray<{ readonly uri: string }>,
+  options: ThriftMux.ThriftMuxOptions = {}
+): Effect.Effect<Connected, never, Scope.Scope> =>
+  Effect.orDie(
+    build(ThriftMux.layer(Echo, { ...options, uri: uriOf(...servers), balancer: HeapBalancer.layer(Mux) }))
+  )
 
 /** A port on which nobody listens: connecting is refused. */
 export const closedPort: Effect.Effect<{ readonly port: number; readonly uri: string }> = Effect.callback((resume) => {
