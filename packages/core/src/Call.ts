@@ -4,6 +4,7 @@ import * as Exit from "effect/Exit"
 import type { Abort, AbortListener, AbortReason } from "./Abort.ts"
 import type { CallContext } from "./CallContext.ts"
 import type { Endpoint } from "./Endpoint.ts"
+import { Unsendable } from "./RpcError.ts"
 
 /**
  * How an attempt ended. `rejected`: provably not executed, another endpoint may try. `ignored`: says nothing of the
@@ -15,14 +16,16 @@ export type Outcome = "success" | "failure" | "rejected" | "ignored"
 export type Classifier = (exit: Exit.Exit<unknown, unknown>) => Outcome
 
 /**
- * Judges by what is known of any protocol: a reply is a success, a failure that provably never ran is rejected, an
- * interruption is the caller's.
+ * Judges by what is known of any protocol: a reply is a success, a failure that provably never ran is rejected; an
+ * interruption, and a call that cannot be sent anywhere, are the caller's.
  */
 export const classifyExit: Classifier = (exit) => {
   if (Exit.isSuccess(exit)) return "success"
   if (Cause.hasInterruptsOnly(exit.cause)) return "ignored"
   const reason = exit.cause.reasons[0]
   const error: unknown = reason !== undefined && Cause.isFailReason(reason) ? reason.error : undefined
+  // The call's own fault, at any endpoint.
+  if (error instanceof Unsendable) return "ignored"
   return typeof error === "object" && error !== null && "reached" in error && error.reached === "no"
     ? "rejected"
     : "failure"

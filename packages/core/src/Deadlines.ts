@@ -144,7 +144,8 @@ export class Deadlines {
     const next = this.#heap[0]
     this.#wakeAt = next === undefined ? Infinity : next.bound
     if (next === undefined || this.#stopped) return
-    this.#cancelSleep = this.#sleep(Math.max(0, this.#wakeAt - now), this.#wake)
+    // Whole milliseconds, as the clock has them: a sleep that ends within one finds nothing due.
+    this.#cancelSleep = this.#sleep(Math.max(0, Math.ceil(this.#wakeAt - now)), this.#wake)
   }
 
   readonly #wake = (): void => {

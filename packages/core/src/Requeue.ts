@@ -1,14 +1,20 @@
 /**
- * Sends again what provably never ran, to another endpoint first. What could not even be connected is tried up to 25 times at no
- * cost, as Finagle does with acquisitions; what a server refused is paid from the stack's retry budget, and at most a fifth
- * of what is in it for one call.
+ * Sends again what provably never ran, to another endpoint first, and at once. What could not even be connected is tried up to 25
+ * times at no cost, as Finagle does with acquisitions; what a server refused is paid from the stack's retry budget, and at
+ * most a fifth of what is in it for one call.
+ *
+ * A refusal that was refused another try, because the call's share or the budget is used up, reaches the caller as not
+ * retryable: whoever called us is not to multiply the load that we hold back.
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Call } from "./Call.ts"
+import * as Metrics from "./Metrics.ts"
+import { Nacked, ServerFailed } from "./RpcError.ts"
 import type { Family, MessageSink } from "./Sink.ts"
 import { Stack, type StackShape } from "./Stack.ts"
+import { rank } from "./Status.ts"
 
 /** Attempts at connecting for one call, Finagle's `Effort`. */
 const effort = 25
@@ -21,14 +27,22 @@ const isRetryable = (error: unknown): error is { readonly retryable: true; reado
 const neverConnected = (error: { readonly _tag?: unknown }) =>
   error._tag === "ConnectFailed" || error._tag === "FastFailure"
 
-/** What has been spent on one call. */
+/** The same failure without leave to try again, where that is the server's word; else as it is. */
+const final = <E>(error: E): E => {
+  if (error instanceof Nacked) return new Nacked({ endpoint: error.endpoint, why: error.why, retryable: false }) as E
+  if (error instanceof ServerFailed) {
+    const { endpoint, rejected, why } = error
+    return new ServerFailed({ endpoint, why, retryable: false, rejected }) as E
+  }
+  return error
+}
+
+/** What has been spent on one `send`. */
 interface History {
   /** Attempts at connecting. */
   connects: number
-  /** Paid requeues that the call may still have; not known before the first. */
-  left: number | undefined
-  /** It went on once though nothing was usable. */
-  wasDown: boolean
+  /** It went on once though nothing was good to use. */
+  wasNotOpen: boolean
 }
 
 /** What a requeue stage has done. */
@@ -36,45 +50,76 @@ interface Counts {
   requeues: number
   budgetExhausted: number
   limitReached: number
+  notOpen: number
 }
+
+/** `"stop"`: nothing can be used now, which says nothing of what was refused; `"final"`: enough was spent on it. */
+type Verdict = "again" | "stop" | "final"
 
 const requeue = <Req, Res, E>(
   inner: MessageSink<Req, Res, E>,
   stack: StackShape,
   counts: Counts
 ): MessageSink<Req, Res, E> => {
+  /** Paid requeues that a call may still have. By what all copies of it share: retries and hedges have no share of their own. */
+  const shares = new WeakMap<Call["tried"], { left: number }>()
+
+  /**
+   * Taken when the call is first refused, not when it starts as Finagle does: a call that succeeds pays nothing for it, and one that
+   * ran for long while others emptied the budget gets its share of what is left.
+   */
+  const shareOf = (call: Call): { left: number } => {
+    let own = shares.get(call.tried)
+    if (own === undefined) shares.set(call.tried, own = { left: Math.ceil(share * stack.budget.balance) })
+    return own
+  }
+
   /** Whether the call may go on, and pays for it. */
-  const allowed = (error: { readonly _tag?: unknown }, history: History): boolean => {
-    const down = inner.status.state === "Closed"
+  const judge = (error: { readonly _tag?: unknown }, call: Call, history: History): Verdict => {
+    const usable = rank(inner.status.state)
     if (neverConnected(error)) {
       // With everything down, connecting again would meet the same: whoever is down has just been tried.
-      return !down && history.connects++ < effort
-    }
-    // One that got as far as a connection has it made anew once, even if that was the last there was.
-    if (down && history.wasDown) return false
-    history.wasDown ||= down
-    history.left ??= Math.ceil(share * stack.budget.balance)
-    if (history.left <= 0) {
+      if (usable === 2) {
+        counts.notOpen++
+        return "stop"
+      }
+      if (history.connects++ < effort) return "again"
       counts.limitReached++
-      return false
+      return "final"
+    }
+    // Finagle stops here. One that got as far as a connection has one more try, even if that was the last there was: what drains
+    // or broke is often back by then.
+    if (usable > 0 && history.wasNotOpen) {
+      counts.notOpen++
+      return "stop"
+    }
+    history.wasNotOpen ||= usable > 0
+    const own = shareOf(call)
+    if (own.left <= 0) {
+      counts.limitReached++
+      return "final"
     }
     if (!stack.budget.withdraw()) {
       counts.budgetExhausted++
-      return false
+      return "final"
     }
-    history.left--
-    return true
+    own.left--
+    return "again"
   }
+
   const again =
     (request: Req, call: Call, history: History | undefined) => (cause: Cause.Cause<E>): Effect.Effect<Res, E> => {
       const reason = cause.reasons[0]
       const error = cause.reasons.length === 1 && reason !== undefined && Cause.isFailReason(reason)
         ? reason.error
         : undefined
-      const spent = history ?? { connects: 1, left: undefined, wasDown: false }
-      if (!isRetryable(error) || call.abort.reason !== undefined || !allowed(error, spent)) {
+      // A deadline may have passed that nobody was told of yet: its timer waits for this turn to end.
+      if (!isRetryable(error) || call.abort.reason !== undefined || stack.now() >= call.deadline) {
         return Effect.failCause(cause)
       }
+      const spent = history ?? { connects: 1, wasNotOpen: false }
+      const verdict = judge(error, call, spent)
+      if (verdict !== "again") return Effect.failCause(verdict === "final" ? Cause.map(cause, final) : cause)
       counts.requeues++
       return Effect.catchCause(inner.send(request, call), again(request, call, spent))
     }
@@ -84,7 +129,7 @@ const requeue = <Req, Res, E>(
   }
 }
 
-/** The stage for a family. */
+/** The stage for a family. Shows `scales.requeue.*` and `scales.budget.balance`. */
 export const layer = <Id extends string, Req, Res, E>(
   family: Family<Id, Req, Res, E>
 ): Layer.Layer<`${Id}/Balanced`, never, `${Id}/Balanced` | Stack> =>
@@ -92,12 +137,40 @@ export const layer = <Id extends string, Req, Res, E>(
     family.Balanced,
     Effect.gen(function*() {
       const stack = yield* Stack
-      const counts: Counts = { requeues: 0, budgetExhausted: 0, limitReached: 0 }
+      const counts: Counts = { requeues: 0, budgetExhausted: 0, limitReached: 0, notOpen: 0 }
       yield* stack.register({
         role: "requeue",
         description: "sends again what provably never ran, elsewhere, under a budget",
         options: { effort, share },
         snapshot: () => ({ ...counts, budget: stack.budget.balance })
+      })
+      yield* Metrics.counters(
+        stack,
+        {
+          name: "scales.requeue.requeues",
+          description: "Attempts sent again because the one before provably never ran.",
+          read: () => counts.requeues
+        },
+        {
+          name: "scales.requeue.budget_exhausted",
+          description: "Calls not sent again because the retry budget was empty.",
+          read: () => counts.budgetExhausted
+        },
+        {
+          name: "scales.requeue.request_limit",
+          description: "Calls not sent again because they had used up their own share of the budget, or of connects.",
+          read: () => counts.limitReached
+        },
+        {
+          name: "scales.requeue.not_open",
+          description: "Calls not sent again because no endpoint was open.",
+          read: () => counts.notOpen
+        }
+      )
+      yield* Metrics.gauges(stack, {
+        name: "scales.budget.balance",
+        description: "Retries that the client may make now.",
+        read: () => stack.budget.balance
       })
       return requeue(yield* family.Balanced, stack, counts)
     })

@@ -41,10 +41,10 @@ const because = (cause: unknown): string =>
   cause === undefined ? "" : `: ${cause instanceof Error ? cause.message || cause.name : String(cause)}`
 
 /**
- * What a call was waiting for when it was ended: a first endpoint, a connection, its turn on the wire (`queue`), its reply, or
- * something in a stage of the user's (`filter`).
+ * What a call was waiting for when it was ended: a first endpoint, a connection, its turn (`queue`), its reply, the
+ * time to be sent again (`backoff`), or something in a stage of the user's (`filter`).
  */
-export type Waiting = "endpoint" | "connection" | "queue" | "reply" | "filter"
+export type Waiting = "endpoint" | "connection" | "queue" | "reply" | "backoff" | "filter"
 
 /**
  * The call's deadline passed. `waiting` says in which wait, `timeoutMillis` how long the call was given, `cause` what
@@ -120,11 +120,11 @@ export class ConnectFailed extends Failure("ConnectFailed")<{
   }
 }
 
-/** The endpoint is known to be down and nothing else was usable; `cause` says why, `nextAttempt` when it is tried again. */
+/** The endpoint is known to be down, or its calls to fail, and nothing else was usable; `cause` says why, `nextAttempt` when it is tried again. */
 export class FastFailure extends Failure("FastFailure")<{
   readonly endpoint: Endpoint
   readonly cause: unknown
-  /** When the next attempt to connect starts, in milliseconds since the epoch of the stack's `Clock`; `Infinity`: on demand only. */
+  /** When the next attempt to connect, or the next probe, may start, in milliseconds since the epoch of the stack's `Clock`; `Infinity`: on demand only. */
   readonly nextAttempt: number
 }> {
   readonly reached: Reached = "no"

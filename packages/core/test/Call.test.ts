@@ -8,6 +8,7 @@ import {
   Nacked,
   type Outcome,
   ServerFailed,
+  Unsendable,
   settleAttempt,
   Timeout
 } from "@scales-rpc/core"
@@ -226,6 +227,7 @@ describe("the classifier of any protocol", () => {
 
   it("ignores an interruption, not a failure beside one", () => {
     assert.strictEqual(classifyExit(Exit.interrupt(1)), "ignored")
+    assert.strictEqual(classifyExit(Exit.fail(new Unsendable({ what: "too large", cause: undefined }))), "ignored")
     assert.strictEqual(classifyExit(Exit.failCause(Cause.combine(Cause.fail(broken), Cause.interrupt(1)))), "failure")
   })
 })

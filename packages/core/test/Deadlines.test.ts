@@ -326,6 +326,19 @@ describe("the deadline queue of a stack", () => {
       assert.deepStrictEqual(log, [-10, 0, 50])
     }))
 
+  it.effect("fires what is due between two milliseconds of the clock, at the later one", () =>
+    Effect.gen(function*() {
+      const { stack } = yield* counted
+      const log: Array<number> = []
+      for (const at of [8275.770242, 0.4, 30.999]) stack.deadlines.add(new Noted(at, at, log), 0)
+      yield* TestClock.adjust("1 millis")
+      assert.deepStrictEqual(log, [0.4])
+      yield* TestClock.adjust("8274 millis")
+      assert.deepStrictEqual(log, [0.4, 30.999])
+      yield* TestClock.adjust("1 millis")
+      assert.deepStrictEqual(log, [0.4, 30.999, 8275.770242])
+    }))
+
   it.effect("ends its sleep with the scope", () =>
     Effect.gen(function*() {
       const { close, sleepers, stack } = yield* counted

@@ -16,8 +16,9 @@ import {
   Timeout
 } from "@scales-rpc/core"
 import { ScriptedConnector, TestServerSet } from "@scales-rpc/core/testing"
-import { Cause, Effect, Exit, Fiber, Layer } from "effect"
-import { endpoints, makeCall, stack, start, stop, Text, TextClient } from "./support.ts"
+import { Cause, Effect, Exit, Fiber, Layer, Metric, Scope } from "effect"
+import { TestClock } from "effect/testing"
+import { endpoints, makeCall, seeded, stack, start, stop, Text, TextClient } from "./support.ts"
 
 const endpoint = Endpoint.tcp("h", 1)
 const nacked = new Nacked({ endpoint, why: "overload", retryable: true })
@@ -57,17 +58,17 @@ describe("a call that a server refused", () => {
       assert.strictEqual(yield* send(), "hello")
       assert.strictEqual(sent(), 4)
       assert.strictEqual(budget.balance, 97)
-      assert.deepStrictEqual(counts(), { requeues: 3, budgetExhausted: 0, limitReached: 0, budget: 97 })
+      assert.deepStrictEqual(counts(), { requeues: 3, budgetExhausted: 0, limitReached: 0, notOpen: 0, budget: 97 })
     }))
 
   it.effect("is sent at most 20 times more at the start: a fifth of what is in the budget when it was first refused", () =>
     Effect.gen(function*() {
       const { budget, counts, send, sent } = yield* requeue(() => Effect.fail(nacked))
-      assert.strictEqual(yield* Effect.flip(send()), nacked)
+      yield* Effect.flip(send())
       assert.strictEqual(sent(), 21)
       assert.strictEqual(budget.balance, 80)
-      assert.deepStrictEqual(counts(), { requeues: 20, budgetExhausted: 0, limitReached: 1, budget: 80 })
-      assert.strictEqual(yield* Effect.flip(send()), nacked)
+      assert.deepStrictEqual(counts(), { requeues: 20, budgetExhausted: 0, limitReached: 1, notOpen: 0, budget: 80 })
+      yield* Effect.flip(send())
       assert.strictEqual(sent(), 21 + 17)
     }))
 
@@ -82,7 +83,7 @@ describe("a call that a server refused", () => {
       yield* Effect.flip(send())
       assert.strictEqual(sent(), 3)
       assert.strictEqual(budget.balance, 0)
-      assert.deepStrictEqual(counts(), { requeues: 1, budgetExhausted: 0, limitReached: 2, budget: 0 })
+      assert.deepStrictEqual(counts(), { requeues: 1, budgetExhausted: 0, limitReached: 2, notOpen: 0, budget: 0 })
     }))
 
   it.effect("finds the budget empty when others have used it meanwhile", () =>
@@ -114,18 +115,80 @@ describe("a call that a server refused", () => {
       assert.strictEqual(budget.balance, 100)
     }))
 
-  it.effect("is sent again once when nothing is usable any more, and no more than that", () =>
+  it.effect("has no more of its share left when it is sent once more by a stage above", () =>
     Effect.gen(function*() {
-      const made = yield* requeue(() => {
-        made.status.set("Closed")
-        return Effect.fail(nacked)
-      })
-      yield* Effect.flip(made.send())
-      assert.strictEqual(made.sent(), 2)
-      made.status.set("Busy")
-      const busy = yield* requeue((nth) => nth < 1 ? Effect.fail(nacked) : Effect.succeed("hello"))
-      busy.status.set("Busy")
-      assert.strictEqual(yield* busy.send(), "hello")
+      const call = makeCall()
+      const { budget, send, sent } = yield* requeue(() => Effect.fail(nacked))
+      yield* Effect.flip(send(call))
+      assert.strictEqual(sent(), 21)
+      yield* Effect.flip(send({ ...call, context: call.context }))
+      assert.strictEqual(sent(), 22)
+      assert.strictEqual(budget.balance, 80)
+    }))
+
+  it.effect("is sent again once when nothing is open any more, and then left as it is", () =>
+    Effect.gen(function*() {
+      for (const state of ["Closed", "Busy"] as const) {
+        const made = yield* requeue(() => {
+          made.status.set(state)
+          return Effect.fail(nacked)
+        })
+        assert.strictEqual(yield* Effect.flip(made.send()), nacked)
+        assert.strictEqual(made.sent(), 2)
+        assert.deepStrictEqual(made.counts(), {
+          requeues: 1,
+          budgetExhausted: 0,
+          limitReached: 0,
+          notOpen: 1,
+          budget: 99
+        })
+        const back = yield* requeue((nth) => nth < 1 ? Effect.fail(nacked) : Effect.succeed("hello"))
+        back.status.set(state)
+        assert.strictEqual(yield* back.send(), "hello")
+      }
+    }))
+
+  it.effect("is sent on when it is Idle: a balancer whose endpoints will connect", () =>
+    Effect.gen(function*() {
+      const { send, sent, status } = yield* requeue(() => Effect.fail(nacked))
+      status.set("Idle")
+      yield* Effect.flip(send())
+      assert.strictEqual(sent(), 21)
+    }))
+
+  it.effect("is no longer retryable for its caller when its limit or the budget ended it, and says the rest as before", () =>
+    Effect.gen(function*() {
+      const failed = new ServerFailed({ endpoint, why: "elsewhere", retryable: true, rejected: true })
+      for (const error of [nacked, failed]) {
+        const limited = yield* requeue(() => Effect.fail(error))
+        const exhausted = yield* requeue((nth) =>
+          Effect.suspend(() => {
+            if (nth === 1) { while (exhausted.budget.withdraw()); }
+            return Effect.fail(error)
+          })
+        )
+        for (const made of [limited, exhausted]) {
+          const ended = yield* Effect.flip(made.send())
+          assert.notStrictEqual(ended, error)
+          assert.deepStrictEqual({ ...ended }, { ...error, retryable: false })
+          assert.strictEqual(ended.message, error.message)
+        }
+        assert.deepInclude(limited.counts() as object, { limitReached: 1, budgetExhausted: 0 })
+        assert.deepInclude(exhausted.counts() as object, { limitReached: 0, budgetExhausted: 1 })
+      }
+    }))
+
+  it.effect("is not sent again once its deadline has passed, also when nobody has told it yet", () =>
+    Effect.gen(function*() {
+      const { budget, send, sent } = yield* requeue(() => Effect.andThen(TestClock.adjust(10), Effect.fail(nacked)))
+      assert.strictEqual(yield* Effect.flip(send(makeCall({ deadline: 10 }))), nacked)
+      assert.strictEqual(sent(), 1)
+      assert.strictEqual(budget.balance, 100)
+      yield* Effect.flip(send(makeCall({ deadline: 31 })))
+      assert.strictEqual(sent(), 1 + 3)
+      const unconnected = yield* requeue(() => Effect.fail(refused))
+      assert.strictEqual(yield* Effect.flip(unconnected.send(makeCall({ deadline: 0 }))), refused)
+      assert.strictEqual(unconnected.sent(), 1)
     }))
 
   it.effect("is not sent again once it was aborted", () =>
@@ -178,11 +241,23 @@ describe("a call that was never written", () => {
     Effect.gen(function*() {
       const down = new FastFailure({ endpoint, cause: undefined, nextAttempt: 0 })
       for (const error of [refused, down]) {
-        const { budget, send, sent } = yield* requeue(() => Effect.fail(error))
+        const { budget, counts, send, sent } = yield* requeue(() => Effect.fail(error))
         assert.strictEqual(yield* Effect.flip(send()), error)
         assert.strictEqual(sent(), 25)
         assert.strictEqual(budget.balance, 100)
+        assert.deepInclude(counts() as object, { requeues: 24, limitReached: 1, notOpen: 0 })
       }
+    }))
+
+  it.effect("is tried while an endpoint is Busy, and no more when all are down", () =>
+    Effect.gen(function*() {
+      const { counts, send, sent, status } = yield* requeue((nth) => {
+        status.set(nth < 3 ? "Busy" : "Closed")
+        return Effect.fail(refused)
+      })
+      assert.strictEqual(yield* Effect.flip(send()), refused)
+      assert.strictEqual(sent(), 4)
+      assert.deepInclude(counts() as object, { requeues: 3, notOpen: 1 })
     }))
 
   it.effect("is tried also when the budget is empty", () =>
@@ -260,10 +335,136 @@ describe("in a whole stack, a refused call", () => {
       assert.strictEqual(budget.balance, 2)
     }).pipe(Effect.provide(stack({ stack: { budget: { minRetriesPerSecond: 0 } } }))))
 
+  it.effect("is sent 21 times when the only endpoint refuses everything", () =>
+    Effect.gen(function*() {
+      const client = yield* TextClient
+      const script = yield* ScriptedConnector
+      yield* (yield* TestServerSet).bind(endpoints(1))
+      let attempts = 0
+      script.answer = (_, { endpoint }) => {
+        attempts++
+        return Effect.fail(new Nacked({ endpoint, why: "busy", retryable: true }))
+      }
+      assert.deepInclude(yield* Effect.flip(client.call("hi")), { _tag: "Nacked", retryable: false })
+      assert.strictEqual(attempts, 21)
+    }).pipe(Effect.provide(stack())))
+
+  it.effect("has the one try more that the one success before it has paid", () =>
+    Effect.gen(function*() {
+      const client = yield* TextClient
+      const script = yield* ScriptedConnector
+      yield* (yield* TestServerSet).bind(endpoints(1))
+      let requests = 0
+      let failures = 0
+      script.answer = (text, { endpoint }) => {
+        requests++
+        if (text === "fine") return Effect.succeed("hello")
+        failures++
+        return Effect.fail(new Nacked({ endpoint, why: "busy", retryable: true }))
+      }
+      yield* client.call("fine")
+      yield* Effect.flip(client.call("bad"))
+      assert.deepStrictEqual([requests, failures], [3, 2])
+    }).pipe(Effect.provide(stack({ stack: { budget: { minRetriesPerSecond: 0, percentCanRetry: 1 } } }))))
+
   it.effect("shows in the description of the stack", () =>
     Effect.gen(function*() {
       const node = describeStack(yield* Stack).find(({ role }) => role === "requeue")
       assert.deepStrictEqual(node?.options, { effort: 25, share: 0.2 })
-      assert.deepStrictEqual(node?.state, { requeues: 0, budgetExhausted: 0, limitReached: 0, budget: 100 })
+      assert.deepStrictEqual(node?.state, { requeues: 0, budgetExhausted: 0, limitReached: 0, notOpen: 0, budget: 100 })
     }).pipe(Effect.provide(stack())))
+})
+
+describe("calls at a time", () => {
+  /** `count` calls in a whole stack; an attempt is refused with a chance of `refusing`, after a while. */
+  const storm = (seed: number, count: number, refusing: number) =>
+    Effect.gen(function*() {
+      const random = seeded(seed)
+      const client = yield* TextClient
+      const script = yield* ScriptedConnector
+      const { budget } = yield* Stack
+      yield* (yield* TestServerSet).bind(endpoints(1, 2, 3))
+      const reserve = budget.balance
+      const seen = { attempts: 0, paid: 0, successes: 0 }
+      const sent = new Set<string>()
+      script.answer = (text, { endpoint }) =>
+        Effect.suspend(() => {
+          seen.attempts++
+          if (sent.has(text)) seen.paid++
+          sent.add(text)
+          // All of it happens within the budget's 10 s: nothing in it ages.
+          assert.isAtMost(seen.paid, reserve + seen.successes * 0.2, `seed ${seed}`)
+          return Effect.andThen(
+            Effect.sleep(1 + Math.floor(random() * 20)),
+            Effect.suspend(() => {
+              if (random() < refusing) return Effect.fail(new Nacked({ endpoint, why: "busy", retryable: true }))
+              seen.successes++
+              return Effect.succeed("hello")
+            })
+          )
+        })
+      const calls = yield* Effect.forEach(
+        Array.from({ length: count }, (_, id) => `${id}`),
+        (id) => start(Effect.exit(client.call(id)))
+      )
+      for (let step = 0; step < 25; step++) yield* TestClock.adjust(20)
+      const exits = yield* Effect.forEach(calls, Fiber.join)
+      assert.strictEqual(seen.attempts - seen.paid, count)
+      assert.strictEqual(exits.filter(Exit.isSuccess).length, seen.successes)
+      const counts = (yield* Stack).nodes().find(({ role }) => role === "requeue")!.snapshot() as {
+        readonly requeues: number
+        readonly budgetExhausted: number
+        readonly limitReached: number
+      }
+      assert.strictEqual(counts.requeues, seen.paid)
+      assert.strictEqual(counts.budgetExhausted + counts.limitReached, count - seen.successes)
+      return { ...seen, balance: budget.balance, left: reserve + seen.successes * 0.2 - seen.paid }
+    }).pipe(Effect.provide(stack({ seed })))
+
+  it.effect("have one budget between them: 500 that are refused for ever are sent 100 times more", () =>
+    Effect.gen(function*() {
+      const { attempts, balance, paid } = yield* storm(1, 500, 1)
+      assert.strictEqual(paid, 100)
+      assert.strictEqual(attempts, 600)
+      assert.strictEqual(balance, 0)
+    }))
+
+  it.effect("never take more than the budget was given, and lose none of it, however many are refused", () =>
+    Effect.gen(function*() {
+      for (let seed = 1; seed <= 10; seed++) {
+        const { balance, left } = yield* storm(seed, 300, seed / 10)
+        assert.approximately(balance, left, 1, `seed ${seed}`)
+      }
+    }))
+})
+
+describe("the metrics of requeues", () => {
+  it.effect("count what was sent again and what was not, and show the budget, until the stack closes", () =>
+    Effect.gen(function*() {
+      const read = Effect.map(
+        Metric.snapshot,
+        (all) =>
+          Object.fromEntries(
+            all.filter(({ attributes }) => attributes?.["client"] === "text")
+              .map(({ id, state }) => [id, "count" in state ? state.count : "value" in state ? state.value : undefined])
+          )
+      )
+      const scope = yield* Scope.make()
+      const made = yield* Scope.provide(requeue(() => Effect.fail(nacked)), scope)
+      yield* Effect.flip(made.send())
+      made.status.set("Busy")
+      yield* Effect.flip(made.send())
+      while (made.budget.withdraw());
+      made.status.set("Open")
+      yield* Effect.flip(made.send())
+      assert.deepStrictEqual(yield* read, {
+        "scales.requeue.requeues": 21,
+        "scales.requeue.budget_exhausted": 0,
+        "scales.requeue.request_limit": 2,
+        "scales.requeue.not_open": 1,
+        "scales.budget.balance": 0
+      })
+      yield* Scope.close(scope, Exit.void)
+      assert.deepStrictEqual(yield* read, {})
+    }).pipe(Effect.provideService(Metric.MetricRegistry, new Map())))
 })

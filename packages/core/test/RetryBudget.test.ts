@@ -34,7 +34,25 @@ describe("a retry budget", () => {
   })
 
   it("allows its share of 10000 successes, to one, whatever the share", () => {
-    for (const percentCanRetry of [0.0001, 0.01, 0.1, 0.2, 0.25, 0.5, 0.75, 0.8, 0.99, 0.9999]) {
+    for (
+      const percentCanRetry of [
+        0.0001,
+        0.001,
+        0.01,
+        0.1,
+        0.2,
+        0.25,
+        0.33,
+        0.5,
+        0.66,
+        0.75,
+        0.8,
+        0.9,
+        0.99,
+        0.999,
+        0.9999
+      ]
+    ) {
       for (const [ttlMillis, minRetriesPerSecond] of [[60_000, 0], [10_000, 10], [1_000, 3]] as const) {
         const { budget, drain } = budgetOf({ ttlMillis, minRetriesPerSecond, percentCanRetry })
         for (let i = 0; i < 10_000; i++) budget.deposit()
@@ -121,6 +139,34 @@ describe("a retry budget", () => {
     assert.strictEqual(drain(), 4)
     clock.now = 110_000
     assert.strictEqual(budget.balance, 0)
+  })
+
+  it("gives a retry only if that, with all others of its time to live, was put in within it or is free", () => {
+    for (let seed = 1; seed <= 20; seed++) {
+      const random = seeded(seed)
+      const options = {
+        ttlMillis: 2_000,
+        minRetriesPerSecond: 1 + (seed % 3),
+        percentCanRetry: 0.25 * (1 + (seed % 6))
+      }
+      const { budget, clock } = budgetOf(options)
+      const events: Array<{ readonly slice: number; readonly retry: boolean }> = []
+      for (let step = 0; step < 2_000; step++) {
+        const slice = Math.floor(clock.now / 200)
+        if (random() < 0.5) {
+          budget.deposit()
+          events.push({ slice, retry: false })
+        } else if (budget.withdraw()) {
+          events.push({ slice, retry: true })
+          const window = events.filter((event) => event.slice > slice - 10)
+          const retries = window.filter(({ retry }) => retry).length
+          const given = (window.length - retries) * options.percentCanRetry + 2 * options.minRetriesPerSecond
+          // A retry costs whole tokens, of which a thousandth is rounded off at most.
+          assert.isAtMost(retries, given * 1.002, `seed ${seed}, step ${step}`)
+        }
+        if (random() < 0.3) clock.now += Math.floor(random() * 100)
+      }
+    }
   })
 
   it("never goes below nothing nor loses count, whatever happens when", () => {

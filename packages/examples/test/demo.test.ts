@@ -62,7 +62,7 @@ describe("npm start", () => {
         "--seconds",
         "1",
         "--callers",
-        "4",
+        "64",
         "--json"
       ])
       assert.strictEqual(stderr, "")
