@@ -70,6 +70,8 @@ class AttemptState {
   first: Hook | undefined = undefined
   more: Array<Hook> | undefined = undefined
   held = 0
+  /** What each hold hears of the abort with. */
+  holds: Set<AbortListener> | undefined = undefined
   /** Given to the outcome once the last hold is released. */
   pending: Outcome | undefined = undefined
   ended = false
@@ -122,6 +124,16 @@ function onEnd(this: Attempt, f: Hook): void {
 /** Outcome of an attempt whose call was aborted: a timeout is a failure of the endpoint. */
 const outcomeOf = (reason: AbortReason): Outcome => reason._tag === "Timeout" ? "failure" : "ignored"
 
+/** Ends whatever holds an attempt: what failed has no body that could outlive it. */
+const letGo = ({ abort, state }: Attempt): void => {
+  const { held, holds } = state
+  if (held === 0) return
+  for (const listener of holds!) abort.off(listener)
+  holds!.clear()
+  state.held = 0
+  abort.hold(-held)
+}
+
 function hold(this: Attempt): (outcome: Outcome) => void {
   const { abort, state } = this
   if (state.ended) return () => {}
@@ -129,17 +141,21 @@ function hold(this: Attempt): (outcome: Outcome) => void {
   const release = (outcome: Outcome) => {
     if (released || state.ended) return
     released = true
-    abort.off(listener)
     // The first that fails ends the attempt for all that hold it.
-    const last = outcome === "success" ? 1 : state.held
-    state.held -= last
-    if (outcome !== "success") state.end(outcome)
-    else if (state.held === 0 && state.pending !== undefined) state.end(state.pending)
-    abort.hold(-last)
+    if (outcome !== "success") {
+      state.end(outcome)
+      return letGo(this)
+    }
+    state.holds!.delete(listener)
+    abort.off(listener)
+    state.held--
+    if (state.held === 0 && state.pending !== undefined) state.end(state.pending)
+    abort.hold(-1)
   }
   // Whoever holds the response hears of the abort too; one that does not must not keep the call for ever.
   const listener: AbortListener = { onAbort: (reason) => release(outcomeOf(reason)) }
   state.held++
+  ;(state.holds ??= new Set()).add(listener)
   abort.hold(1)
   if (abort.reason === undefined) abort.on(listener)
   else release(outcomeOf(abort.reason))
@@ -171,14 +187,9 @@ export const beginAttempt = (call: Call, endpoint: Endpoint, now: () => number):
 /** Ends an attempt with the exit of its `send`. A call that was aborted tells by its reason: a timeout is a failure of the endpoint. */
 export const settleAttempt = (attempt: Attempt, exit: Exit.Exit<unknown, unknown>): void => {
   const { abort, state } = attempt
-  // A failed exchange has no body that could outlive it.
-  if (Exit.isFailure(exit) && state.held > 0) {
-    const { held } = state
-    state.held = 0
-    abort.hold(-held)
-  }
   // A reply that came before the abort was heard is a reply.
   if (abort.reason !== undefined && Exit.isFailure(exit)) {
+    letGo(attempt)
     return state.end(outcomeOf(abort.reason))
   }
   // Should the classifier throw, that is the call's defect; the endpoint is released all the same.
@@ -186,6 +197,7 @@ export const settleAttempt = (attempt: Attempt, exit: Exit.Exit<unknown, unknown
   try {
     outcome = attempt.classify(exit)
   } finally {
+    if (outcome !== "success" || Exit.isFailure(exit)) letGo(attempt)
     state.end(outcome)
   }
 }

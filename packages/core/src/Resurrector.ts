@@ -82,8 +82,10 @@ const make = <Req, Res, E>(
     let isDown = false
     let closed = false
     let cause: RpcError | undefined
-    /** The next delay of the backoff in milliseconds; `undefined` when it has ended. */
+    /** Steps the backoff: its next delay in milliseconds; `undefined` when it has ended. */
     let nextDelay: () => number | undefined = () => undefined
+    /** Where the backoff stands. Attempts on demand leave it there: under load they come every 50 ms. */
+    let delay: number | undefined
     let sleeping: Fiber.Fiber<unknown, unknown> | undefined
     let attempting: Fiber.Fiber<unknown, unknown> | undefined
     let joined: Set<(fault: RpcError | undefined) => void> = new Set()
@@ -105,23 +107,24 @@ const make = <Req, Res, E>(
       sleeping = undefined
     }
 
-    const sleepThenTry = (millis: number) => {
+    /** `stepping`: the attempt is one of the backoff's, which waits longer for the next. */
+    const sleepThenTry = (millis: number, stepping: boolean) => {
       stopSleeping()
       nextAttempt = stack.now() + millis
       sleeping = run(Effect.andThen(
         Effect.sleep(Duration.millis(millis)),
         Effect.sync(() => {
           sleeping = undefined
+          if (stepping) delay = nextDelay()
           tryNow()
         })
       ))
     }
 
     const scheduleNext = () => {
-      const delay = nextDelay()
       if (delay === undefined) nextAttempt = Infinity
       // Never in this turn: a backoff without delays is not to try for ever before anybody else gets to run.
-      else sleepThenTry(Math.max(1, delay))
+      else sleepThenTry(Math.max(1, delay), true)
     }
 
     const answer = (fault: RpcError | undefined) => {
@@ -170,7 +173,7 @@ const make = <Req, Res, E>(
       if (!isDown || closed || attempting !== undefined) return
       const wait = lastFailed + shared.demandMillis - stack.now()
       if (wait <= 0) tryNow()
-      else if (stack.now() + wait < nextAttempt) sleepThenTry(wait)
+      else if (stack.now() + wait < nextAttempt) sleepThenTry(wait, false)
     }
 
     const goDown = (fault: RpcError) => {
@@ -181,6 +184,7 @@ const make = <Req, Res, E>(
       const failed = fault._tag === "ConnectFailed" || stack.now() - openSince < shared.demandMillis
       lastFailed = failed ? stack.now() : -Infinity
       nextDelay = Backoff.delays(shared.backoff, stack, run)
+      delay = nextDelay()
       shared.down.add(wake)
       scheduleNext()
       status.set("Closed", fastFailure())

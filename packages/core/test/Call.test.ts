@@ -8,9 +8,9 @@ import {
   Nacked,
   type Outcome,
   ServerFailed,
-  Unsendable,
   settleAttempt,
-  Timeout
+  Timeout,
+  Unsendable
 } from "@scales-rpc/core"
 import { Cause, Exit } from "effect"
 import { makeCall } from "./support.ts"
@@ -73,6 +73,36 @@ describe("an attempt", () => {
 })
 
 describe("a held attempt", () => {
+  it("that fails, or whose reply is judged a failure, gives back every hold", () => {
+    const ends: ReadonlyArray<readonly [Outcome, Exit.Exit<unknown, unknown>]> = [
+      ["failure", Exit.fail(broken)],
+      ["failure", Exit.succeed("an error in disguise")],
+      ["rejected", Exit.succeed("a refusal in disguise")]
+    ]
+    for (const [outcome, exit] of ends) {
+      const call = makeCall({ classify: () => outcome })
+      const attempt = beginAttempt(call, endpoint, () => 0)
+      const log: Array<string> = []
+      attempt.onEnd((outcome) => log.push(outcome))
+      const releases = [attempt.hold(), attempt.hold()]
+      settleAttempt(attempt, exit)
+      for (const release of releases) release("success")
+      assert.deepStrictEqual([log, call.abort.held, call.abort.listeners], [[outcome], false, 0])
+    }
+  })
+
+  it("that one of its holders fails lets go of the others", () => {
+    const call = makeCall()
+    const attempt = beginAttempt(call, endpoint, () => 0)
+    const releases = [attempt.hold(), attempt.hold(), attempt.hold()]
+    settleAttempt(attempt, Exit.succeed("head"))
+    releases[0]!("success")
+    releases[1]!("failure")
+    assert.deepStrictEqual([call.abort.held, call.abort.listeners], [false, 0])
+    releases[2]!("success")
+    assert.deepStrictEqual([call.abort.held, call.abort.listeners], [false, 0])
+  })
+
   it("ends when its body ends, not when its head came", () => {
     const { attempt, clock, heard } = begin()
     const release = attempt.hold()

@@ -343,6 +343,23 @@ describe("a call to an endpoint that is down", () => {
   })
 })
 
+describe("attempts on demand", () => {
+  test("leave the backoff where it stands: under load an endpoint that is down is no longer waited for", function*() {
+    const { accept, attempts, breakIt, send, sink } = yield* resurrected()
+    breakIt(1)
+    // A storm of a minute: an attempt every 50 ms.
+    for (let i = 0; i < 1200; i++) {
+      yield* TestClock.adjust("50 millis")
+      yield* Effect.flip(send())
+    }
+    assert.isAbove(attempts().length, 1000)
+    accept(1)
+    // Nobody calls any more: the first delay of the backoff, within a fifth.
+    yield* TestClock.adjust("300 millis")
+    assert.strictEqual(sink().status.state, "Open")
+  })
+})
+
 describe("endpoints of one client", () => {
   const hourly = { backoff: Schedule.spaced("1 hour") }
 
