@@ -170,6 +170,7 @@ export class ClientSession {
   #timer: Timer | undefined
   #lease: Timer | undefined
   #pingOutstanding = false
+  #pingedAt = 0
   /** Pings sent. */
   #pings = 0
   /**
@@ -528,6 +529,7 @@ export class ClientSession {
     this.#options.counts.pings++
     this.#pings++
     this.#pingOutstanding = true
+    this.#pingedAt = this.#options.now()
     this.#writer.send({ _tag: "Tping", tag: controlTag })
     this.#setTimer(this.#options.pingTimeoutMillis, () => {
       this.#options.counts.pingTimeouts++
@@ -546,7 +548,11 @@ export class ClientSession {
       this.#exchanges[tag] = undefined
       this.#tags.free(tag)
     }
-    this.#setTimer(this.#options.pingIntervalMillis, () => this.#ping())
+    // From ping to ping, whatever the answer took.
+    this.#setTimer(
+      Math.max(0, this.#pingedAt + this.#options.pingIntervalMillis - this.#options.now()),
+      () => this.#ping()
+    )
   }
 
   #handshakeFailed(cause: unknown): void {
