@@ -41,3 +41,28 @@ export const wholeNumber = (
     : Number.isInteger(value) && value >= min && value <= max
     ? Effect.succeed(value)
     : Effect.fail(new InvalidOption({ option, got: value, expected: `a whole number, ${min} to ${max}` }))
+
+/** A number, or `fallback`. Fails with `InvalidOption` unless it is finite and at least `min`. */
+export const finiteNumber = (
+  option: string,
+  value: number | undefined,
+  fallback: number,
+  min: number
+): Effect.Effect<number, InvalidOption> =>
+  value === undefined
+    ? Effect.succeed(fallback)
+    : Number.isFinite(value) && value >= min
+    ? Effect.succeed(value)
+    : Effect.fail(new InvalidOption({ option, got: value, expected: `a finite number of at least ${min}` }))
+
+/** A share, or `fallback`. Fails with `InvalidOption` unless it is above 0 and below 1. */
+export const fraction = (
+  option: string,
+  value: number | undefined,
+  fallback: number
+): Effect.Effect<number, InvalidOption> =>
+  value === undefined
+    ? Effect.succeed(fallback)
+    : value > 0 && value < 1
+    ? Effect.succeed(value)
+    : Effect.fail(new InvalidOption({ option, got: value, expected: "a number above 0 and below 1" }))

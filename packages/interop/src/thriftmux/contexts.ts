@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import assert from "node:assert/strict"
 import * as Net from "node:net"
 import { holds, theme } from "../Suite.ts"
-import { connect, seen, uriOf } from "./echo.ts"
+import { connect, connectAll, seen, uriOf } from "./echo.ts"
 import { type Peers, shared } from "./peers.ts"
 
 const toEcho = (options?: Parameters<typeof connect>[1]) =>
@@ -106,7 +106,7 @@ export const contexts = theme<Peers>("contexts", [
   holds(
     "retries: 0 at first, 1 where the call went after another endpoint was down",
     Effect.gen(function*() {
-      const { echo, state } = yield* connect(uriOf(yield* shared("echo"), yield* refusing))
+      const { echo, state } = yield* connectAll(yield* shared("echo"), yield* refusing)
       // Two at once: the balancer sends one to each endpoint.
       const both = yield* Effect.all([seen(echo), seen(echo)], { concurrency: 2 })
       const retries = both.map(({ contexts }) => contexts["com.twitter.finagle.Retries"])

@@ -1,5 +1,6 @@
 /** The service that the cases call, clients of ours for it, and how they and what they end with are looked at. */
-import { describe, Stacks } from "@scales-rpc/core"
+import { describe, HeapBalancer, Stacks } from "@scales-rpc/core"
+import { Mux } from "@scales-rpc/mux"
 import { ThriftService } from "@scales-rpc/thrift"
 import { ThriftMux } from "@scales-rpc/thriftmux"
 import * as Context from "effect/Context"
@@ -33,6 +34,13 @@ export const connect = (
   options: ThriftMux.ThriftMuxOptions = {}
 ) =>
   Effect.map(build(Echo, ThriftMux.layer(Echo, { ...options, uri })), ({ client, state }) => ({ echo: client, state }))
+
+/** A client of ours that uses all of these servers from its first calls on: without an aperture. */
+export const connectAll = (...servers: ReadonlyArray<{ readonly address: string }>) =>
+  Effect.map(
+    build(Echo, ThriftMux.layer(Echo, { uri: uriOf(...servers), balancer: HeapBalancer.layer(Mux) })),
+    ({ client, state }) => ({ echo: client, state })
+  )
 
 /** A client of Echo. */
 export type EchoClient = typeof Echo.Service

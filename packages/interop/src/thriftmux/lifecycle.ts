@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import assert from "node:assert/strict"
 import type * as Finagle from "../Finagle.ts"
 import { holds, theme } from "../Suite.ts"
-import { checkedCall, connect, failure, seen, uriOf } from "./echo.ts"
+import { checkedCall, connect, connectAll, failure, seen, uriOf } from "./echo.ts"
 import { loaded } from "./loaded.ts"
 import { type Peers, shared } from "./peers.ts"
 
@@ -28,7 +28,7 @@ export const lifecycle = theme<Peers>("lifecycle", [
     "a server that drains and comes back under load costs no call while another is up",
     Effect.gen(function*() {
       const draining = yield* drainable
-      const { echo, state } = yield* connect(uriOf(yield* shared("echo"), draining))
+      const { echo, state } = yield* connectAll(yield* shared("echo"), draining)
       const load = yield* loaded((i) => checkedCall(echo, i))
       yield* load.more(1000)
       const before = yield* sessionsOf(draining)
@@ -94,7 +94,7 @@ export const lifecycle = theme<Peers>("lifecycle", [
     "while the lease of one server is over, calls go to the other",
     Effect.gen(function*() {
       const leased = yield* shared("second")
-      const { echo, state } = yield* connect(uriOf(yield* shared("echo"), leased))
+      const { echo, state } = yield* connectAll(yield* shared("echo"), leased)
       yield* Effect.all([echo.ping(), echo.ping()], { concurrency: 2 })
       yield* Effect.andThen(leased.lease(0), leased.ping)
       assert.deepEqual(statesOf(state).toSorted(), ["Busy", "Open"])

@@ -50,7 +50,7 @@ export const mux = theme<Peers>("mux 24.2", [
       const flagged = yield* failure(text("failure-nonretryable"), "ServerFailed")
       assert.deepEqual([flagged.retryable, flagged.rejected], [false, false])
       assert.equal(state("requeue").requeues, 1)
-      assert.equal((yield* failure(text("nack"), "Nacked")).retryable, true)
+      assert.equal((yield* failure(text("nack"), "Nacked")).retryable, false)
       assert.equal(state("requeue").limitReached, 1)
     })
   ),

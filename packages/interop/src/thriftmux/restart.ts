@@ -7,7 +7,7 @@ import assert from "node:assert/strict"
 import * as Finagle from "../Finagle.ts"
 import { holds, theme } from "../Suite.ts"
 import { checkedBody, connectBody } from "./body.ts"
-import { checkedCall, connect, uriOf } from "./echo.ts"
+import { checkedCall, connectAll, uriOf } from "./echo.ts"
 import { loaded } from "./loaded.ts"
 import { serve, serveBodies } from "./ours.ts"
 import { type Peers, shared } from "./peers.ts"
@@ -112,7 +112,7 @@ export const restarts = theme<Peers>("rolling restart", [
     "our client, two ThriftMux servers of Finagle's: no call fails, and each is used again before the other goes",
     Effect.gen(function*() {
       const servers = [yield* restartable("echo"), yield* restartable("second")]
-      const { echo, state } = yield* connect(uriOf(...servers))
+      const { echo, state } = yield* connectAll(...servers)
       yield* rolled(servers, "passMessage", { send: (i) => checkedCall(echo, i), state })
     }),
     "60 seconds"
