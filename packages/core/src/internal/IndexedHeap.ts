@@ -1,5 +1,7 @@
 /** A binary heap of members that know where they stand: the first is at the root, and any may be moved or taken out. */
 import type { Member } from "../Balancer.ts"
+import type { Endpoint } from "../Endpoint.ts"
+import { wasTried } from "./tried.ts"
 
 /** `member.index` is where each stands, from 0. Each operation costs the logarithm of the size. */
 export class IndexedHeap {
@@ -31,13 +33,37 @@ export class IndexedHeap {
     if (!this.#up(member.index)) this.#down(member.index)
   }
 
+  /** Whether every member stands where it says, and before those below it: for tests. */
+  get valid(): boolean {
+    const { members } = this
+    return members.every((member, index) =>
+      member.index === index && (index === 0 || !this.#before(member, members[(index - 1) >> 1]!))
+    )
+  }
+
+  /** The first; for a call that was tried before, the first of the same rank that it was not tried at, if there is one. */
+  pick(tried: ReadonlyArray<Endpoint>): Member | undefined {
+    const first = this.members[0]
+    return first === undefined || tried.length === 0 ? first : this.#untried(0, first.rank, tried) ?? first
+  }
+
+  /** The first at or below a place in the heap: looks below those that were tried only. */
+  #untried(index: number, rank: number, tried: ReadonlyArray<Endpoint>): Member | undefined {
+    const member = this.members[index]
+    if (member === undefined || member.rank !== rank) return undefined
+    if (!wasTried(member, tried)) return member
+    const left = this.#untried(2 * index + 1, rank, tried)
+    const right = this.#untried(2 * index + 2, rank, tried)
+    return left === undefined || (right !== undefined && this.#before(right, left)) ? right : left
+  }
+
   #up(index: number): boolean {
     const { members } = this
     let moved = false
     while (index > 0) {
       const parent = (index - 1) >> 1
       if (!this.#before(members[index]!, members[parent]!)) break
-      this.#swap(index, parent)
+      this.swap(index, parent)
       index = parent
       moved = true
     }
@@ -52,12 +78,13 @@ export class IndexedHeap {
       const right = left + 1
       const child = right < members.length && this.#before(members[right]!, members[left]!) ? right : left
       if (!this.#before(members[child]!, members[index]!)) return
-      this.#swap(index, child)
+      this.swap(index, child)
       index = child
     }
   }
 
-  #swap(a: number, b: number): void {
+  /** Exchanges two: whoever does that sees to it that both may stand where they then are. */
+  swap(a: number, b: number): void {
     const { members } = this
     const first = members[a]!
     const second = members[b]!

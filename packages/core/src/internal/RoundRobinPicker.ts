@@ -6,7 +6,6 @@
 import type { Member, Picker } from "../Balancer.ts"
 import type { Endpoint } from "../Endpoint.ts"
 import { IndexedHeap } from "./IndexedHeap.ts"
-import { wasTried } from "./tried.ts"
 
 /** When a member is next, in a time of its rank that only picks move on. */
 interface Turn {
@@ -90,20 +89,7 @@ export class RoundRobinPicker implements Picker {
 
   readonly ended = (): void => {}
 
-  readonly pick = (tried: ReadonlyArray<Endpoint>): Member | undefined => {
-    const first = this.#heap.members[0]
-    return first === undefined || tried.length === 0 ? first : this.#untried(0, turnOf(first).rank, tried) ?? first
-  }
-
-  /** The earliest of a rank that was not tried, at or below a place in the heap: looks below those that were tried only. */
-  #untried(index: number, rank: number, tried: ReadonlyArray<Endpoint>): Member | undefined {
-    const member = this.#heap.members[index]
-    if (member === undefined || turnOf(member).rank !== rank) return undefined
-    if (!wasTried(member, tried)) return member
-    const left = this.#untried(2 * index + 1, rank, tried)
-    const right = this.#untried(2 * index + 2, rank, tried)
-    return left === undefined || (right !== undefined && before(right, left)) ? right : left
-  }
+  readonly pick = (tried: ReadonlyArray<Endpoint>): Member | undefined => this.#heap.pick(tried)
 
   /** The order stays as it is. */
   #restart(rank: 0 | 1 | 2): void {
