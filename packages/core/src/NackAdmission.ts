@@ -125,7 +125,7 @@ export const layer = <Id extends string, Req, Res, E>(
         read: () => admission.accepted
       })
       yield* stack.register({
-        role: "nack admission",
+        role: "nackAdmission",
         description: "holds calls back while the servers refuse most of them",
         options: { windowMillis, nackRateThreshold, maxDropProbability },
         snapshot: () => ({ dropped: admission.dropped, accepted: admission.accepted })
