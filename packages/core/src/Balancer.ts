@@ -91,6 +91,7 @@ export const make = <Req, Res, E, E2 = never>(
 
     /** The status of the whole is that of its best member; Idle, with what was met so far, until one was open. */
     const refresh = () => {
+      if (closed) return
       const best = ranks.findIndex((count) => count > 0)
       status.set(!opened ? "Idle" : best < 0 ? "Closed" : stateOf[best]!, best <= 0 ? undefined : faults[best])
     }
@@ -373,8 +374,9 @@ export const make = <Req, Res, E, E2 = never>(
       untried.unshift(first)
       const next = (cause?: Cause.Cause<RpcError>): Effect.Effect<void, RpcError> => {
         // Some at a time: one that says nothing takes its connect timeout, and must not keep the others waiting.
-        const some = untried.splice(0, opensAtOnce)
+        const some = untried.splice(0, opensAtOnce).filter(({ removed }) => !removed)
         if (some.length > 0) return Effect.catchCause(Effect.raceAll(some.map(openMember)), next)
+        if (untried.length > 0) return next(cause)
         if (opened && cause !== undefined) return Effect.failCause(cause)
         return waitThen(undefined, () => opened || closed || members.size === 0, () => open)
       }
