@@ -1,0 +1,127 @@
+/** What the docs show of balancers and failures is what the code does: drawings, names of metrics, figures. */
+import { assert, describe as group, it } from "@effect/vitest"
+import {
+  Aperture,
+  ConcurrencyLimit,
+  describe,
+  DeterministicAperture,
+  type InvalidOption,
+  PeakEwma,
+  PendingLimit,
+  RetryBudget,
+  type ServerSet,
+  type Stack,
+  Stacks
+} from "@scales-rpc/core"
+import { Mux } from "@scales-rpc/mux"
+import { ThriftMux } from "@scales-rpc/thriftmux"
+import { Effect, Layer, Metric } from "effect"
+import { Echo } from "../src/echo.ts"
+import { textOf } from "./fences.ts"
+import { pathOf, run } from "./program.ts"
+
+/** The rows of every table of a page, as cells. */
+const rowsOf = (document: string): ReadonlyArray<ReadonlyArray<string>> =>
+  textOf(document).split("\n").filter((line) => line.startsWith("| ")).map((line) =>
+    line.replace(/^\||\|$/g, "").split(" | ").map((cell) => cell.trim())
+  )
+
+it.live("docs/balancers.md shows what spread.ts draws", () =>
+  Effect.gen(function*() {
+    const { code, stderr, stdout } = yield* run(pathOf("src/spread.ts"))
+    assert.strictEqual(stderr, "")
+    assert.strictEqual(code, 0)
+    const shown = Array.from(textOf("docs/balancers.md").matchAll(/^```text\n(.*?)\n```$/gms), ([, text]) => text)
+    assert.strictEqual(shown.join("\n\n\n"), stdout.trimEnd())
+  }), 60_000)
+
+/** A client with every stage there is, as often as there are apertures. */
+const stages = Effect.gen(function*() {
+  const balancers = [Aperture.layer(Mux), DeterministicAperture.layer(Mux, { instance: 0, instances: 1 })]
+  for (const balancer of balancers) {
+    yield* Layer.build(ThriftMux.layer(Echo, {
+      uri: "tcp://127.0.0.1:1",
+      hedge: {},
+      balancer,
+      above: ConcurrencyLimit.layer(Mux, { maxConcurrent: 1 }),
+      below: PendingLimit.layer(Mux, { maxPending: 1 })
+    }))
+  }
+  return (yield* Stacks).list().map(describe)
+}).pipe(Effect.provide(Stacks.layer))
+
+it.effect("docs/balancers.md says the defaults of each balancer", () =>
+  Effect.gen(function*() {
+    const seconds = (millis: unknown) => `${Number(millis) / 1000} s`
+    const inForce = (balancer: Layer.Layer<"Mux/Balanced", InvalidOption, "Mux/Endpoints" | ServerSet | Stack>) =>
+      Effect.gen(function*() {
+        yield* Layer.build(ThriftMux.layer(Echo, { uri: "tcp://127.0.0.1:1", balancer }))
+        const [stack] = (yield* Stacks).list()
+        return describe(stack!).find(({ role }) => role === "balancer")!.options as any
+      }).pipe(Effect.provide(Layer.fresh(Stacks.layer)), Effect.scoped)
+    const aperture = yield* inForce(Aperture.layer(Mux))
+    const ewma = yield* inForce(PeakEwma.layer(Mux))
+    const part = yield* inForce(DeterministicAperture.layer(Mux, { instance: 0, instances: 1 }))
+    const { maxMillis, minMillis } = aperture.jitter
+    const shown = rowsOf("docs/balancers.md").filter(([, option]) => /^`(\w+)`(, `\w+`)?$/.test(option!))
+    assert.deepStrictEqual(shown.map(([, option, standard]) => `${option} ${standard}`), [
+      `\`whenEmpty\` \`"${aperture.whenEmpty}"\``,
+      `\`minSize\` ${aperture.minSize}`,
+      `\`maxSize\` ${aperture.maxSize}`,
+      `\`minLoad\`, \`maxLoad\` ${aperture.minLoad}, ${aperture.maxLoad}`,
+      `\`window\` ${seconds(aperture.windowMillis)}`,
+      `\`jitter\` ${seconds(minMillis)} to ${seconds(maxMillis)}`,
+      `\`idleTime\` ${seconds(aperture.idleMillis)}`,
+      `\`decayTime\` ${seconds(ewma.decayMillis)}`,
+      "`instance`, `instances` must be given",
+      `\`minAperture\` ${part.minAperture}`,
+      `\`idleTime\` ${seconds(part.idleMillis)}`
+    ])
+  }))
+
+it.effect("docs/client.md names the role of every stage", () =>
+  Effect.gen(function*() {
+    const [nodes] = yield* stages
+    const page = textOf("docs/client.md")
+    assert.deepStrictEqual(nodes!.filter(({ role }) => !page.includes(`\`${role}\``)), [])
+    assert.isAbove(nodes!.length, 10)
+  }))
+
+group("docs/failures.md", () => {
+  it.effect("names every metric of a client, and no other", () =>
+    Effect.gen(function*() {
+      yield* stages
+      const registered = (yield* Metric.snapshot).filter(({ id }) => id.startsWith("scales.")).map(({ id, type }) =>
+        `${id} ${type.toLowerCase()}`
+      )
+      const shown = rowsOf("docs/failures.md").filter(([name]) => name!.startsWith("`scales.")).flatMap(
+        ([names, kind]) => {
+          const [first, ...others] = Array.from(names!.matchAll(/`([^`]+)`/g), ([, name]) => name!)
+          const stage = first!.slice(0, first!.lastIndexOf("."))
+          return [first!, ...others.map((other) => stage + other)].map((name) => `${name} ${kind}`)
+        }
+      )
+      assert.deepStrictEqual(shown.toSorted(), [...new Set(registered)].toSorted())
+    }))
+
+  it.effect("says how much may be sent again", () =>
+    Effect.gen(function*() {
+      const [nodes] = yield* stages
+      const { effort, share } = nodes!.find(({ role }) => role === "requeue")!.options as Record<string, number>
+      assert.include(textOf("docs/failures.md"), `${effort} attempts in all`)
+      const shown = rowsOf("docs/failures.md").filter(([client]) =>
+        /^(new$|\d+ (replies|calls) a second)/.test(client!)
+      )
+      const stock = (repliesASecond: number) => {
+        const budget = new RetryBudget.RetryBudget(() => 0)
+        for (let i = 0; i < 10 * repliesASecond; i++) budget.deposit()
+        return budget.balance
+      }
+      for (const [index, balance] of [stock(0), stock(100), stock(1000), stock(0)].entries()) {
+        const [, inStock, ofOne] = shown[index]!
+        assert.strictEqual(/\d+(?=,|$)/.exec(inStock!)![0], String(balance))
+        assert.strictEqual(ofOne, String(Math.ceil(share! * balance)))
+      }
+      assert.lengthOf(shown, 4)
+    }))
+})
