@@ -93,7 +93,13 @@ it.live("the docs' server serves their client and their promises, and drains whe
 describe("the tests of the docs", async () => {
   // The tests among the fences are tests of this file.
   const tests = fences.filter(isTest)
-  assert.deepStrictEqual(tests.map(({ document }) => document), ["docs/sinks.md", "docs/sinks.md", "docs/testing.md"])
+  assert.deepStrictEqual(tests.map(({ document }) => document), [
+    "docs/balancers.md",
+    "docs/sinks.md",
+    "docs/sinks.md",
+    "docs/testing.md",
+    "docs/testing.md"
+  ])
   for (const { path } of tests) await import(/* @vite-ignore */ path)
 })
 
