@@ -238,6 +238,17 @@ export class NotAdmitted extends Failure("NotAdmitted")<{ readonly stack: string
   }
 }
 
+/** All connections to the endpoint carry a call, and as many calls as may wait for one do: `max`. */
+export class MaxWaiters extends Failure("MaxWaiters")<{ readonly endpoint: Endpoint; readonly max: number }> {
+  readonly reached: Reached = "no"
+  override get message(): string {
+    return `more than ${this.max} calls wait for a connection${at(this.endpoint)}`
+  }
+  get retryable(): boolean {
+    return true
+  }
+}
+
 /** Every failure that a stack ends a call with. `retryable`: the same request may be sent again, elsewhere, by anybody. */
 export type RpcError =
   | Timeout
@@ -253,6 +264,7 @@ export type RpcError =
   | Unsendable
   | LimitExceeded
   | NotAdmitted
+  | MaxWaiters
 
 /** A server-set URI that cannot be read: `what` says where and why, `expected` what would be right. */
 export class InvalidUri extends Data.TaggedError("InvalidUri")<{

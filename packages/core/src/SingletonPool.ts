@@ -2,7 +2,6 @@
  * At most one connection to an endpoint, shared by any number of calls: for protocols that multiplex. Connected on demand;
  * concurrent calls share one attempt; a caller that leaves does not cancel it for the others (Finagle's `SingletonPool`).
  */
-import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
@@ -10,8 +9,9 @@ import * as Scope from "effect/Scope"
 import { abortFailure, type AbortListener, type AbortReason } from "./Abort.ts"
 import type { Attempt } from "./Call.ts"
 import type { Endpoint } from "./Endpoint.ts"
+import { connectFailed, faultOf } from "./internal/connectFault.ts"
 import * as Metrics from "./Metrics.ts"
-import { ConnectFailed, type RpcError, StackClosed } from "./RpcError.ts"
+import { type RpcError, StackClosed } from "./RpcError.ts"
 import type { Connector, EndpointSink, Family } from "./Sink.ts"
 import { Stack, type StackShape } from "./Stack.ts"
 import { StatusCell } from "./Status.ts"
@@ -34,17 +34,6 @@ interface Counts {
   connectFailures: number
   /** Connected, but closed again before anybody could use it. */
   dead: number
-}
-
-/** Whatever connecting met: a call that waited for it never ran. */
-const connectFailed = (endpoint: Endpoint, cause: unknown): ConnectFailed =>
-  new ConnectFailed({ endpoint, phase: "connect", cause })
-
-const faultOf = (endpoint: Endpoint, cause: Cause.Cause<RpcError>): RpcError => {
-  const reason = cause.reasons.find(Cause.isFailReason)
-  return reason !== undefined && reason.error.reached === "no"
-    ? reason.error
-    : connectFailed(endpoint, reason !== undefined ? reason.error : Cause.squash(cause))
 }
 
 const make = <Req, Res, E>(

@@ -7,6 +7,7 @@ import {
   FastFailure,
   InvalidOption,
   InvalidUri,
+  MaxWaiters,
   Nacked,
   NoEndpoints,
   ProtocolError,
@@ -69,7 +70,8 @@ const table: ReadonlyArray<[RpcError, reached: "no" | "maybe", retryable: boolea
     false,
     "protocol error: a frame of -1 bytes"
   ],
-  [new Unsendable({ what: "a oneway method", cause: undefined }), "no", false, "cannot be sent: a oneway method"]
+  [new Unsendable({ what: "a oneway method", cause: undefined }), "no", false, "cannot be sent: a oneway method"],
+  [new MaxWaiters({ endpoint, max: 10 }), "no", true, "more than 10 calls wait for a connection at h:1"]
 ]
 
 describe("a failure of a call", () => {

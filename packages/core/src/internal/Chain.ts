@@ -4,7 +4,12 @@
 export class Link {
   prev: this | undefined = undefined
   next: this | undefined = undefined
-  linked = false
+  chain: { remove(link: Link): void } | undefined = undefined
+
+  /** Takes it out of whichever chain it is in. */
+  unlink(): void {
+    this.chain?.remove(this)
+  }
 }
 
 /** Members in the order they were added. */
@@ -15,7 +20,7 @@ export class Chain<L extends Link> {
 
   /** Adds one that is in no chain, as the last. */
   push(link: L): void {
-    link.linked = true
+    link.chain = this
     link.prev = this.last
     if (this.last === undefined) this.first = link
     else this.last.next = link
@@ -31,7 +36,7 @@ export class Chain<L extends Link> {
     else link.next.prev = link.prev
     link.prev = undefined
     link.next = undefined
-    link.linked = false
+    link.chain = undefined
     this.size--
   }
 

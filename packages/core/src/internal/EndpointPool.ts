@@ -1,0 +1,403 @@
+/**
+ * The connections to one endpoint that carry one call at a time, and the calls that wait for one: what a watermark pool is made of.
+ *
+ * Whatever connection is there first, freed or new, goes to the call that has waited longest; one that nobody wants any more is
+ * kept for the next. A refused connect fails the call that has waited longest for a connect, no other, as long as there are
+ * other connections or other connects to wait for; with the last of them, it fails all.
+ */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as Scope from "effect/Scope"
+import { abortFailure, type AbortListener, type AbortReason } from "../Abort.ts"
+import type { Attempt, Outcome } from "../Call.ts"
+import { Timer } from "../Deadlines.ts"
+import type { Endpoint } from "../Endpoint.ts"
+import { ConnectionClosed, MaxWaiters, type RpcError, StackClosed } from "../RpcError.ts"
+import type { Connector, EndpointSink } from "../Sink.ts"
+import type { StackShape } from "../Stack.ts"
+import { StatusCell } from "../Status.ts"
+import { Chain, Link } from "./Chain.ts"
+import { connectFailed, faultOf } from "./connectFault.ts"
+
+/** The options in force. */
+export interface Limits {
+  readonly low: number
+  readonly high: number
+  readonly maxWaiters: number
+  readonly idleMillis: number
+  readonly lifeMillis: number
+}
+
+/** What the pools of one layer have done, and how they stand. */
+export interface Shared {
+  readonly limits: Limits
+  readonly pools: Set<() => { readonly size: number; readonly idle: number; readonly waiting: number }>
+  connects: number
+  connectFailures: number
+  /** Connected, but not usable from the first moment on. */
+  dead: number
+  /** Calls that found the queue full. */
+  maxWaiters: number
+}
+
+/** A connection that the pool has opened. Idle ones are linked in the order they became idle. */
+class Connection<Req, Res, E> extends Link {
+  readonly sink: EndpointSink<Req, Res, E>
+  readonly scope: Scope.Closeable
+  readonly madeAt: number
+  /** Given to every attempt that uses it: made once. */
+  readonly release: (outcome: Outcome) => void
+  use: "idle" | "used" | "dropped" = "idle"
+  idleSince = 0
+  unsubscribe: () => void = () => {}
+
+  constructor(
+    sink: EndpointSink<Req, Res, E>,
+    scope: Scope.Closeable,
+    madeAt: number,
+    ended: (connection: Connection<Req, Res, E>, outcome: Outcome) => void
+  ) {
+    super()
+    this.sink = sink
+    this.scope = scope
+    this.madeAt = madeAt
+    this.release = (outcome) => ended(this, outcome)
+  }
+}
+
+/** A call that has no connection yet. */
+class Waiter<Req, Res, E> extends Link implements AbortListener {
+  readonly attempt: Attempt
+  readonly resume: (result: Connection<Req, Res, E> | RpcError) => void
+  readonly onAbort: (reason: AbortReason) => void
+
+  constructor(
+    attempt: Attempt,
+    resume: (result: Connection<Req, Res, E> | RpcError) => void,
+    onAbort: (waiter: Waiter<Req, Res, E>, reason: AbortReason) => void
+  ) {
+    super()
+    this.attempt = attempt
+    this.resume = resume
+    this.onAbort = (reason) => onAbort(this, reason)
+  }
+}
+
+/** Looks for connections that have been idle too long, or are too old. */
+class Sweep extends Timer {
+  readonly fire: () => void
+
+  constructor(at: number, fire: () => void) {
+    super(at)
+    this.fire = fire
+  }
+}
+
+/** The pool of one endpoint. */
+export const make = <Req, Res, E>(
+  stack: StackShape,
+  connector: Connector<Req, Res, E>,
+  endpoint: Endpoint,
+  shared: Shared
+): Effect.Effect<EndpointSink<Req, Res, E | RpcError>, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const { high, idleMillis, lifeMillis, low, maxWaiters } = shared.limits
+    const run = Effect.runForkWith(yield* Effect.context<never>())
+    // Closed by this scope after the finalizer below: while connections close, nobody is to be given a new one.
+    const connections = Scope.forkUnsafe(yield* Scope.Scope, "parallel")
+    const status = new StatusCell("Idle")
+    const idle = new Chain<Connection<Req, Res, E>>()
+    /** Connections, idle and used. */
+    const live = new Set<Connection<Req, Res, E>>()
+    const connecting = new Set<Fiber.Fiber<unknown, unknown>>()
+    /** Calls in order: first those that a connect under way is for, one for each, then those that wait for a turn. */
+    const promised = new Chain<Waiter<Req, Res, E>>()
+    const queue = new Chain<Waiter<Req, Res, E>>()
+    const openers = new Set<(fault: RpcError | undefined) => void>()
+    let closed = false
+
+    const closedError = () => new StackClosed({ stack: stack.name, reached: "no", endpoint })
+
+    const isOld = (connection: Connection<Req, Res, E>) =>
+      lifeMillis < Infinity && stack.now() - connection.madeAt >= lifeMillis
+
+    const mayConnect = () => live.size + connecting.size < high
+
+    /** Somebody waits for whom no connect is under way, and one more is within the high mark. */
+    const lacking = () =>
+      mayConnect() &&
+      (promised.size + queue.size > connecting.size || (openers.size > 0 && live.size + connecting.size === 0))
+
+    const promote = () => {
+      while (promised.size < connecting.size && queue.size > 0) promised.push(queue.shift()!)
+    }
+
+    const leave = (waiter: Waiter<Req, Res, E>) => {
+      waiter.attempt.abort.off(waiter)
+      waiter.unlink()
+      promote()
+    }
+
+    const takeIdle = (): Connection<Req, Res, E> | undefined => {
+      // The one used last: what is not needed stays idle until its time is over.
+      for (let last = idle.last; last !== undefined; last = idle.last) {
+        if (last.sink.status.state === "Open" && !isOld(last)) {
+          idle.remove(last)
+          return last
+        }
+        drop(last)
+      }
+      return undefined
+    }
+
+    const use = (connection: Connection<Req, Res, E>, attempt: Attempt) => {
+      connection.use = "used"
+      attempt.onEnd(connection.release)
+    }
+
+    let pumping = false
+    /** There is a connection more, which is told when those who waited have it. */
+    let gained = false
+    /** Connects that may be begun though no connection is good: after a refusal, one for each call that comes. */
+    let allowance = 0
+    /**
+     * Gives connections to those who wait, and begins connects for the others, until there is nothing to do. A call that is given
+     * one goes on within this turn, and may end and come back here: a loop, not a recursion as deep as the queue is long.
+     */
+    const pump = () => {
+      if (pumping) return
+      pumping = true
+      try {
+        for (;;) {
+          const waiter = promised.first ?? queue.first
+          const connection = waiter === undefined ? undefined : takeIdle()
+          if (waiter !== undefined && connection !== undefined) {
+            leave(waiter)
+            use(connection, waiter.attempt)
+            waiter.resume(connection)
+          } else if (lacking() && (live.size > 0 || allowance-- > 0)) connect()
+          else break
+        }
+      } finally {
+        allowance = 0
+        pumping = false
+      }
+      if (!gained) return
+      gained = false
+      if (live.size > 0) status.set("Open")
+      answerOpeners(undefined)
+    }
+
+    let sweep: Sweep | undefined
+    const sweepAt = (at: number) => {
+      if (at >= (sweep?.at ?? Infinity)) return
+      if (sweep !== undefined) stack.deadlines.remove(sweep)
+      sweep = new Sweep(at, swept)
+      stack.deadlines.add(sweep, stack.now())
+    }
+
+    /** When it is to be closed if nobody uses it. */
+    const dueAt = (connection: Connection<Req, Res, E>) =>
+      Math.min(live.size > low ? connection.idleSince + idleMillis : Infinity, connection.madeAt + lifeMillis)
+
+    const swept = () => {
+      sweep = undefined
+      const now = stack.now()
+      // The one idle for longest first; what closes may leave no more than the low mark, and the next one stays.
+      for (let each = idle.first; each !== undefined;) {
+        const { next } = each
+        if (dueAt(each) <= now) drop(each)
+        each = next
+      }
+      let at = Infinity
+      for (let each = idle.first; each !== undefined; each = each.next) at = Math.min(at, dueAt(each))
+      sweepAt(at)
+    }
+
+    /** It is free: for whoever waits, or else for later. */
+    const free = (connection: Connection<Req, Res, E>) => {
+      connection.use = "idle"
+      connection.idleSince = stack.now()
+      idle.push(connection)
+      pump()
+      if (connection.use === "idle") sweepAt(dueAt(connection))
+    }
+
+    const putBack = (connection: Connection<Req, Res, E>) => {
+      if (connection.use !== "used") return
+      if (connection.sink.status.state === "Open") free(connection)
+      else drop(connection)
+    }
+
+    /** An attempt has ended: with `send`, or with the response that it held. */
+    const ended = (connection: Connection<Req, Res, E>, outcome: Outcome) => {
+      // The transport may hear of an abort after whoever held the response: it has until the end of this turn to close the connection.
+      const aborted = outcome === "failure" || outcome === "ignored"
+      if (aborted && connection.sink.status.state === "Open") queueMicrotask(() => putBack(connection))
+      else putBack(connection)
+    }
+
+    /** Closes a connection, and lets whoever waits have another in its place. */
+    const drop = (connection: Connection<Req, Res, E>) => {
+      if (connection.use === "dropped") return
+      connection.unlink()
+      connection.use = "dropped"
+      connection.unsubscribe()
+      live.delete(connection)
+      const { fault, state } = connection.sink.status
+      run(Scope.close(connection.scope, Exit.void))
+      if (live.size === 0) {
+        const broke = state === "Closed" && fault !== undefined
+        status.set(broke ? "Closed" : "Idle", broke ? fault : undefined)
+      }
+      allowance++
+      pump()
+    }
+
+    const answerOpeners = (fault: RpcError | undefined) => {
+      for (const done of [...openers]) done(fault)
+    }
+
+    const connected = (sink: EndpointSink<Req, Res, E>, scope: Scope.Closeable) => {
+      if (sink.status.state !== "Open") {
+        shared.dead++
+        return failed(connectFailed(endpoint, sink.status.fault ?? "the connection closed at once"), scope)
+      }
+      const connection = new Connection(sink, scope, stack.now(), ended)
+      connection.unsubscribe = sink.status.subscribe(() => {
+        const { state } = sink.status
+        // One in use finishes what it has, unless nothing on it can succeed any more.
+        if (state === "Closed" || (state !== "Open" && connection.use === "idle")) drop(connection)
+      })
+      live.add(connection)
+      gained = true
+      free(connection)
+      // One more than the low mark, perhaps: what was kept by it has been idle for some time.
+      if (idle.first !== undefined) sweepAt(dueAt(idle.first))
+    }
+
+    const failed = (fault: RpcError, scope: Scope.Closeable) => {
+      run(Scope.close(scope, Exit.void))
+      const losers: Array<Waiter<Req, Res, E>> = []
+      const hopeless = live.size === 0 && connecting.size === 0
+      if (hopeless) {
+        for (const { first } of [promised, queue]) {
+          for (let waiter = first; waiter !== undefined; waiter = waiter.next) losers.push(waiter)
+        }
+      } else if (promised.size > connecting.size) {
+        // Else it was a connect that nobody waits for any more.
+        losers.push(promised.first!)
+      }
+      for (const waiter of losers) leave(waiter)
+      if (live.size === 0) status.set("Closed", fault)
+      for (const waiter of losers) waiter.resume(fault)
+      if (hopeless) answerOpeners(fault)
+      pump()
+    }
+
+    const connect = () => {
+      shared.connects++
+      const scope = Scope.forkUnsafe(connections)
+      const fiber = run(Scope.provide(connector.connect(endpoint), scope))
+      connecting.add(fiber)
+      promote()
+      fiber.addObserver((exit) => {
+        connecting.delete(fiber)
+        // What still arrives is closed as it is made: its scope is.
+        if (closed) return
+        if (Exit.isSuccess(exit)) return connected(exit.value, scope)
+        shared.connectFailures++
+        failed(faultOf(endpoint, exit.cause), scope)
+      })
+    }
+
+    const open: Effect.Effect<void, RpcError> = Effect.callback((resume) => {
+      if (closed) return resume(Effect.fail(closedError()))
+      if (live.size > 0) return resume(Effect.void)
+      const done = (fault: RpcError | undefined) => {
+        openers.delete(done)
+        resume(fault === undefined ? Effect.void : Effect.fail(fault))
+      }
+      openers.add(done)
+      allowance++
+      pump()
+      return Effect.sync(() => void openers.delete(done))
+    })
+
+    const aborted = (waiting: "connection" | "queue", reason: AbortReason) =>
+      abortFailure(reason, { waiting, reached: "no", endpoint, cause: status.fault })
+
+    const sendWhenFree = (request: Req, attempt: Attempt): Effect.Effect<Res, E | RpcError> =>
+      Effect.callback((resume) => {
+        const reason = attempt.abort.reason
+        if (reason !== undefined) return resume(Effect.fail(aborted("connection", reason)))
+        if (closed) return resume(Effect.fail(closedError()))
+        if (!mayConnect() && promised.size === connecting.size && queue.size >= maxWaiters) {
+          shared.maxWaiters++
+          return resume(Effect.fail(new MaxWaiters({ endpoint, max: maxWaiters })))
+        }
+        const waiter = new Waiter<Req, Res, E>(
+          attempt,
+          (result) => resume(result instanceof Connection ? sendOn(result, request, attempt) : Effect.fail(result)),
+          (left, why) => {
+            const waiting = left.chain === promised ? "connection" : "queue"
+            leave(left)
+            resume(Effect.fail(aborted(waiting, why)))
+          }
+        )
+        attempt.abort.on(waiter)
+        queue.push(waiter)
+        promote()
+        allowance++
+        pump()
+        return Effect.sync(() => leave(waiter))
+      })
+
+    /** Between being given a connection and sending, a fiber may have let others run. */
+    const sendOn = (connection: Connection<Req, Res, E>, request: Req, attempt: Attempt) =>
+      Effect.suspend((): Effect.Effect<Res, E | RpcError> =>
+        connection.use === "used"
+          ? connection.sink.send(request, attempt)
+          : Effect.fail(
+            new ConnectionClosed({ endpoint, reached: "no", cause: connection.sink.status.fault ?? "closed at once" })
+          )
+      )
+
+    const send = (request: Req, attempt: Attempt): Effect.Effect<Res, E | RpcError> =>
+      Effect.suspend(() => {
+        // Nobody overtakes those who wait.
+        const connection = promised.size + queue.size === 0 ? takeIdle() : undefined
+        if (connection === undefined) return sendWhenFree(request, attempt)
+        use(connection, attempt)
+        return connection.sink.send(request, attempt)
+      })
+
+    const view = () => ({
+      size: live.size + connecting.size,
+      idle: idle.size,
+      waiting: promised.size + queue.size
+    })
+    shared.pools.add(view)
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        closed = true
+        shared.pools.delete(view)
+        if (sweep !== undefined) stack.deadlines.remove(sweep)
+        for (const fiber of connecting) fiber.interruptUnsafe()
+        for (const connection of live) {
+          connection.unsubscribe()
+          connection.unlink()
+          connection.use = "dropped"
+        }
+        live.clear()
+        for (let waiter = promised.first ?? queue.first; waiter !== undefined; waiter = promised.first ?? queue.first) {
+          leave(waiter)
+          waiter.resume(closedError())
+        }
+        answerOpeners(closedError())
+        status.set("Closed")
+      })
+    )
+    return { send, status, open }
+  })
