@@ -42,6 +42,12 @@ export interface Limits {
   readonly maxDepth?: number
 }
 
+/** Options of every writer; of the limits, `maxElements` is not used. */
+export interface WriterOptions extends Limits {
+  /** The service that calls are for, on a connection that several share: written before the method's name. Default: none. */
+  readonly multiplexed?: string
+}
+
 /** The header of a message; Apache's names. A reader may reuse the object for its next message. */
 export interface MessageHeader {
   /** The method. */
@@ -147,6 +153,13 @@ export interface ProtocolWriter {
   flush(): void
   incrementRecursionDepth(): void
   decrementRecursionDepth(): void
+}
+
+/** A protocol: what its messages are read and written with. Both can be used for any number of messages, one after the other. */
+export interface Protocol {
+  readonly name: string
+  readonly reader: (limits?: Limits) => ProtocolReader
+  readonly writer: (options?: WriterOptions) => ProtocolWriter
 }
 
 /** Fills in the defaults of `Limits`. */

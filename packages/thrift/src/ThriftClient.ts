@@ -18,11 +18,11 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
-import { BinaryReader } from "./BinaryReader.ts"
-import { BinaryWriter } from "./BinaryWriter.ts"
 import { ThriftEncodeError } from "./errors.ts"
 import { checkedLimits } from "./internal/limitOptions.ts"
-import type { Limits } from "./Protocol.ts"
+import { checkedServiceName } from "./internal/serviceName.ts"
+import type { Limits, Protocol, ProtocolReader, ProtocolWriter } from "./Protocol.ts"
+import * as Protocols from "./Protocols.ts"
 import {
   decodeReply,
   type MethodDefinition,
@@ -31,6 +31,7 @@ import {
   type ServiceDefinition
 } from "./ServiceDefinition.ts"
 import type { ThriftService } from "./ThriftService.ts"
+import { ThriftWire } from "./ThriftWire.ts"
 
 /** What a Thrift reply is to a wire family: its bytes. */
 export interface ThriftResponse {
@@ -57,13 +58,21 @@ export interface ThriftClientOptions {
   readonly idempotent?: ReadonlyArray<string> | undefined
   /**
    * What becomes of oneway methods on a wire that answers everything. `"refuse"` (default, as Finagle): they fail with `Unsendable`.
-   * `"await"`: they complete when the server's empty reply has come.
+   * `"await"`: they complete when the server's empty reply has come. Over `ThriftWire`, which answers none of them, they complete when
+   * their bytes have left.
    */
   readonly oneway?: "refuse" | "await" | undefined
   /** Entries that every call carries, over what its caller set. Default: none. */
   readonly context?: CallContext | undefined
   /** What is accepted in a reply, and written in a request; the defaults are those of `Limits`. */
   readonly limits?: Limits | undefined
+  /** What the messages are written in; the server must speak the same. Default `Protocols.binary`. */
+  readonly protocol?: Protocol | undefined
+  /**
+   * The name under which a multiplexing server knows the service: every call is sent as `name:method`. Not empty, without a colon.
+   * Default: the server has one service, and calls carry the method's name alone.
+   */
+  readonly multiplexed?: string | undefined
 }
 
 /**
@@ -85,15 +94,21 @@ export const client = <Self, Id extends string, Client, FamilyId extends string,
         timeout: options.timeout ?? "60 seconds",
         context: options.context
       })
-      const serializer = new Serializer(sink, yield* checkedLimits("limits", options.limits))
+      const limits = yield* checkedLimits("limits", options.limits)
+      const { reader, writer } = options.protocol ?? Protocols.binary
+      const written = options.multiplexed === undefined
+        ? limits
+        : { ...limits, multiplexed: yield* checkedServiceName("multiplexed", options.multiplexed) }
+      const serializer = new Serializer(sink, reader(limits), writer(written))
       if (![undefined, "refuse", "await"].includes(options.oneway)) {
         return yield* new InvalidOption({ option: "oneway", got: options.oneway, expected: `"refuse" or "await"` })
       }
       const idempotent = yield* idempotentMethods(service.definition, options.idempotent)
+      const answered = family.id !== ThriftWire.id
       const methods: Record<string, (...args: ReadonlyArray<unknown>) => Effect.Effect<unknown, unknown>> = {}
       for (const method of service.definition.methods.values()) {
         const called = { name: method.name, idempotent: idempotent.has(method.name), classify: classifyExit }
-        methods[method.name] = method.oneway && options.oneway !== "await"
+        methods[method.name] = method.oneway && answered && options.oneway !== "await"
           ? () =>
             Effect.fail(
               new Unsendable({ what: `${method.name} is oneway, and this wire answers every call`, cause: undefined })
@@ -123,14 +138,18 @@ const idempotentMethods = (
 /** Arguments to bytes, bytes to a result. One reader and one writer serve all calls: neither is held over a wait. */
 class Serializer {
   readonly #sink: MessageSink<ThriftRequest, ThriftResponse, RpcError>
-  readonly #writer: BinaryWriter
-  readonly #reader: BinaryReader
+  readonly #reader: ProtocolReader
+  readonly #writer: ProtocolWriter
   #sequenceId = 0
 
-  constructor(sink: MessageSink<ThriftRequest, ThriftResponse, RpcError>, limits: Limits) {
+  constructor(
+    sink: MessageSink<ThriftRequest, ThriftResponse, RpcError>,
+    reader: ProtocolReader,
+    writer: ProtocolWriter
+  ) {
     this.#sink = sink
-    this.#writer = new BinaryWriter(limits)
-    this.#reader = new BinaryReader(limits)
+    this.#reader = reader
+    this.#writer = writer
   }
 
   send(method: MethodDefinition, args: ReadonlyArray<unknown>, call: Call): Effect.Effect<unknown, unknown> {

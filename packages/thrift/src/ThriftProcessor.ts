@@ -2,13 +2,11 @@
  * The server's half of a service: a request's bytes to its handler, what the handler ends with to the bytes of the reply. What each
  * failure becomes is what Finagle's server makes of it.
  */
-import type { InvalidOption } from "@scales-rpc/core"
+import { InvalidOption } from "@scales-rpc/core"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { encodeApplicationException } from "./ApplicationException.ts"
-import { BinaryReader } from "./BinaryReader.ts"
-import { BinaryWriter } from "./BinaryWriter.ts"
 import {
   ApplicationExceptionType,
   ThriftApplicationException,
@@ -16,7 +14,10 @@ import {
   ThriftProtocolError
 } from "./errors.ts"
 import { checkedLimits } from "./internal/limitOptions.ts"
-import { type Limits, MessageType } from "./Protocol.ts"
+import { checkedServiceName } from "./internal/serviceName.ts"
+import * as Multiplexed from "./Multiplexed.ts"
+import { type Limits, MessageType, type Protocol } from "./Protocol.ts"
+import * as Protocols from "./Protocols.ts"
 import { type MethodDefinition, protocolErrorOf, type ServiceDefinition } from "./ServiceDefinition.ts"
 
 /** Answers requests. */
@@ -35,6 +36,8 @@ export interface ProcessorOptions<E> {
   readonly passes?: ((error: unknown) => error is E) | undefined
   /** What is accepted in a request, and written in a reply. */
   readonly limits?: Limits | undefined
+  /** What requests and replies are written in. Default `Protocols.binary`. */
+  readonly protocol?: Protocol | undefined
 }
 
 /** Implements one method: arguments in, an effect of the result out. */
@@ -50,20 +53,86 @@ const textOf = (error: unknown): string =>
     ? String(error._tag)
     : error.constructor?.name ?? "Object"
 
+/** A service with what implements it: handlers by method; a method without one is answered as unknown. */
+export interface Implementation<R = never> {
+  readonly definition: ServiceDefinition
+  readonly handlers: Readonly<Record<string, Handler<R>>>
+}
+
 /** A processor over handlers by method; a method without one is answered as unknown. */
 export const make = <E = never, R = never>(
   definition: ServiceDefinition,
   handlers: Readonly<Record<string, Handler<R>>>,
   options: ProcessorOptions<E> = {}
 ): Effect.Effect<Processor<E, R>, InvalidOption> =>
-  Effect.map(checkedLimits("thrift", options.limits), (limits) => {
-    const reader = new BinaryReader(limits)
-    const writer = new BinaryWriter(limits)
-    const served = new Map<string, readonly [MethodDefinition, Handler<R>]>()
-    for (const [name, method] of definition.methods) {
-      const handler = handlers[name]
-      if (handler !== undefined) served.set(name, [method, handler])
+  processorOf(servedBy({ definition, handlers }, (method) => method), (name) => name, options)
+
+/** Options of a processor of several services. */
+export interface MultiplexedOptions<E> extends ProcessorOptions<E> {
+  /** The name of the service that also answers calls that name none. Default: those are answered as unknown methods. */
+  readonly unnamed?: string | undefined
+}
+
+/**
+ * A processor of several services, by the name that their clients put before the method's. Fails with `InvalidOption` for a name that
+ * is empty or has a colon in it.
+ */
+export const multiplexed = <E = never, R = never>(
+  services: Readonly<Record<string, Implementation<R>>>,
+  options: MultiplexedOptions<E> = {}
+): Effect.Effect<Processor<E, R>, InvalidOption> =>
+  Effect.gen(function*() {
+    const served = new Map<string, Served<R>>()
+    for (const [name, service] of Object.entries(services)) {
+      yield* checkedServiceName("services", name)
+      for (const [key, method] of servedBy(service, (method) => Multiplexed.prefixed(name, method))) {
+        served.set(key, method)
+      }
     }
+    if (options.unnamed !== undefined) {
+      const service = Object.hasOwn(services, options.unnamed) ? services[options.unnamed] : undefined
+      if (service === undefined) {
+        return yield* new InvalidOption({
+          option: "unnamed",
+          got: options.unnamed,
+          expected: `one of ${Object.keys(services).join(", ")}`
+        })
+      }
+      for (const [key, method] of servedBy(service, (method) => method)) served.set(key, method)
+    }
+    return yield* processorOf(served, (name) => Multiplexed.split(name).method, options)
+  })
+
+/** A method that is implemented. */
+interface Served<R> extends Implementation<R> {
+  readonly method: MethodDefinition
+  readonly handler: Handler<R>
+}
+
+/** The methods of a service that are implemented, by their names in calls. */
+const servedBy = <R>(
+  implementation: Implementation<R>,
+  nameOf: (method: string) => string
+): ReadonlyMap<string, Served<R>> => {
+  const { definition, handlers } = implementation
+  const served = new Map<string, Served<R>>()
+  for (const [name, method] of definition.methods) {
+    const handler = handlers[name]
+    if (handler !== undefined) served.set(nameOf(name), { definition, handlers, method, handler })
+  }
+  return served
+}
+
+/** A processor over methods by their names in calls; `replyName` is how the reply to an unknown one is called. */
+const processorOf = <E, R>(
+  served: ReadonlyMap<string, Served<R>>,
+  replyName: (name: string) => string,
+  options: ProcessorOptions<E>
+): Effect.Effect<Processor<E, R>, InvalidOption> =>
+  Effect.map(checkedLimits("thrift", options.limits), (limits) => {
+    const protocol = options.protocol ?? Protocols.binary
+    const reader = protocol.reader(limits)
+    const writer = protocol.writer(limits)
 
     const applicationException = (
       method: string,
@@ -79,7 +148,7 @@ export const make = <E = never, R = never>(
 
     /** What the method's caller is not told of in detail is logged here. */
     const internalError = (
-      method: MethodDefinition,
+      { definition, method }: Served<R>,
       sequenceId: number,
       cause: Cause.Cause<unknown>,
       error: unknown
@@ -104,10 +173,11 @@ export const make = <E = never, R = never>(
     }
 
     const answer = (
-      method: MethodDefinition,
+      called: Served<R>,
       sequenceId: number,
       exit: Exit.Exit<unknown, unknown>
     ): Effect.Effect<Uint8Array, E> => {
+      const { method } = called
       try {
         if (Exit.isSuccess(exit)) return Effect.succeed(result(method, sequenceId, exit.value))
         const { cause } = exit
@@ -116,11 +186,11 @@ export const make = <E = never, R = never>(
         const error = Cause.isFailReason(reason) ? reason.error : reason.defect
         if (options.passes?.(error) === true) return Effect.fail(error)
         const reply = Cause.isFailReason(reason) ? declared(method, sequenceId, error) : undefined
-        return reply === undefined ? internalError(method, sequenceId, cause, error) : Effect.succeed(reply)
+        return reply === undefined ? internalError(called, sequenceId, cause, error) : Effect.succeed(reply)
       } catch (error) {
         // What the handler gave cannot be written: its error.
         if (!(error instanceof ThriftEncodeError)) throw error
-        return internalError(method, sequenceId, Cause.fail(error), error)
+        return internalError(called, sequenceId, Cause.fail(error), error)
       }
     }
 
@@ -146,10 +216,10 @@ export const make = <E = never, R = never>(
       const found = served.get(name)
       if (found === undefined) {
         return Effect.succeed(
-          applicationException(name, sequenceId, "UNKNOWN_METHOD", `Invalid method name: '${name}'`)
+          applicationException(replyName(name), sequenceId, "UNKNOWN_METHOD", `Invalid method name: '${name}'`)
         )
       }
-      const [method, handler] = found
+      const { handler, handlers, method } = found
       let args: Array<unknown>
       try {
         args = method.decodeArguments(reader)
@@ -162,7 +232,7 @@ export const make = <E = never, R = never>(
       }
       return Effect.flatMap(
         Effect.exit(Effect.suspend(() => handler.apply(handlers, args))),
-        (exit) => answer(method, sequenceId, exit)
+        (exit) => answer(found, sequenceId, exit)
       )
     }
     return { process: (body) => Effect.suspend(() => process(body)) }

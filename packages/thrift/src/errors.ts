@@ -31,8 +31,9 @@ abstract class Stackless extends Data.Error<Fields> {
 /**
  * Why bytes are no Thrift message: they end too early (`Truncated`), carry a negative length (`NegativeSize`), pass one of
  * the reader's limits (`SizeLimit`, `DepthLimit`), begin with an unknown version (`BadVersion`), name a type the protocol
- * does not have (`UnknownType`), are a message of another kind than the one expected (`UnexpectedMessage`), or were
- * refused by the generated struct that read them, whose error is the `cause` (`InvalidStruct`).
+ * does not have (`UnknownType`), break its grammar, such as an integer that its type cannot hold or JSON that is none
+ * (`Malformed`), are a message of another kind than the one expected (`UnexpectedMessage`), or were refused by the
+ * generated struct that read them, whose error is the `cause` (`InvalidStruct`).
  */
 export type ProtocolErrorReason =
   | "Truncated"
@@ -41,6 +42,7 @@ export type ProtocolErrorReason =
   | "DepthLimit"
   | "BadVersion"
   | "UnknownType"
+  | "Malformed"
   | "UnexpectedMessage"
   | "InvalidStruct"
 

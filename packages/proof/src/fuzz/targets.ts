@@ -16,7 +16,7 @@ import {
   muxFailureContext,
   muxFailureOf
 } from "@scales-rpc/mux"
-import { BinaryReader, BinaryWriter, decodeReply, fromGenerated, ThriftProtocolError } from "@scales-rpc/thrift"
+import { decodeReply, fromGenerated, type Protocol, Protocols, ThriftProtocolError } from "@scales-rpc/thrift"
 import { Cause, Effect, Exit, Stream } from "effect"
 import { createRequire } from "node:module"
 
@@ -113,16 +113,15 @@ const mux: Target = {
   }
 }
 
-const reader = new BinaryReader()
 const echo = fromGenerated(require("../../../thrift/test/gen24/Echo.js"))
 const wide = fromGenerated(require("../../../thrift/test/gen24/Wide.js"))
 const methods = [...echo.methods.values(), ...wide.methods.values()]
 
-const thriftCorpus = (): ReadonlyArray<Uint8Array> => {
+const thriftCorpus = (protocol: Protocol): ReadonlyArray<Uint8Array> => {
   const { Message } = require("../../../thrift/test/gen24/echo_types.js")
   const types = require("../../../thrift/test/gen24/wide_types.js")
   const base = require("../../../thrift/test/gen24/base_types.js")
-  const writer = new BinaryWriter()
+  const writer = protocol.writer()
   const corpus: Array<Uint8Array> = []
   const add = (service: typeof echo, name: string, args: ReadonlyArray<unknown>, result: unknown) => {
     const method = service.methods.get(name)!
@@ -139,6 +138,30 @@ const thriftCorpus = (): ReadonlyArray<Uint8Array> => {
   const Tree = types.Tree ?? base.Tree
   const tree = new Tree({ value: 1, rest: [new Tree({ value: 2, rest: [new Tree({ value: 3, rest: [] })] })] })
   add(wide, "tree", [tree], tree)
+  const scalars = new types.Scalars({
+    flag: true,
+    tiny: -1,
+    small: 300,
+    medium: -70_000,
+    large: 5,
+    real: -1.5e-7,
+    text: "\"\\\n é \ud83d\udc4b",
+    bytes: Buffer.from("bytes"),
+    level: 10
+  })
+  const containers = new types.Containers({
+    grid: [[1, 2], []],
+    byName: { one: scalars },
+    byNumber: { "-5": "five" },
+    byId: { 9: "nine" },
+    deep: { k: [[1, 2], []] },
+    flags: [true, false],
+    reals: [0.1, Infinity],
+    blobs: [Buffer.from("b")],
+    byFlag: { true: "yes" },
+    byReal: { "1.5": "one" }
+  })
+  add(wide, "containers", [containers], containers)
   return corpus
 }
 
@@ -146,25 +169,29 @@ const isOurs = (error: unknown): boolean =>
   typeof error === "object" && error !== null && "_tag" in error &&
   ["ThriftProtocolError", "ThriftApplicationException", "ThriftException"].includes(String(error._tag))
 
-/** A message read as a call and as a reply, by the method that its first byte chooses. */
-const binary: Target = {
-  name: "binary",
-  corpus: thriftCorpus(),
-  run: (bytes) => {
-    const results: Array<unknown> = []
-    const method = methods[(bytes[bytes.length - 1] ?? 0) % methods.length]!
-    try {
-      reader.reset(bytes)
-      const { fname } = reader.readMessageBegin()
-      const named = echo.methods.get(fname) ?? wide.methods.get(fname) ?? method
-      results.push(named.decodeArguments(reader))
-    } catch (error) {
-      if (!(error instanceof ThriftProtocolError)) throw error
+/** A message of a protocol, read as a call and as a reply, by the method that it names or by one that its bytes choose. */
+const thrift = (name: string, protocol: Protocol): Target => {
+  const reader = protocol.reader()
+  return {
+    name,
+    corpus: thriftCorpus(protocol),
+    run: (bytes) => {
+      const results: Array<unknown> = []
+      const method = methods[(bytes.length + (bytes[bytes.length >> 1] ?? 0)) % methods.length]!
+      let named = method
+      try {
+        reader.reset(bytes)
+        const { fname } = reader.readMessageBegin()
+        named = echo.methods.get(fname) ?? wide.methods.get(fname) ?? method
+        results.push(named.decodeArguments(reader))
+      } catch (error) {
+        if (!(error instanceof ThriftProtocolError)) throw error
+      }
+      const reply = decodeReply(bytes.length % 2 === 0 ? named : method, reader.reset(bytes))
+      if (Exit.isSuccess(reply)) results.push(reply.value)
+      else if (!isOurs(Cause.squash(reply.cause))) throw Cause.squash(reply.cause)
+      return results
     }
-    const reply = decodeReply(method, reader.reset(bytes))
-    if (Exit.isSuccess(reply)) results.push(reply.value)
-    else if (!isOurs(Cause.squash(reply.cause))) throw Cause.squash(reply.cause)
-    return results
   }
 }
 
@@ -225,4 +252,12 @@ const check = (state: ServerSetState): void => {
 }
 
 /** All of them. */
-export const targets: ReadonlyArray<Target> = [mux, binary, contextValues, uris]
+export const targets: ReadonlyArray<Target> = [
+  mux,
+  thrift("binary", Protocols.binary),
+  thrift("binaryOld", Protocols.binaryOld),
+  thrift("compact", Protocols.compact),
+  thrift("json", Protocols.json),
+  contextValues,
+  uris
+]
