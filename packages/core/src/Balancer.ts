@@ -343,6 +343,8 @@ export const make = <Req, Res, E, E2 = never>(
             }
             const member = picker.pick(call.tried, call) as Member<Req, Res, E> | undefined
             if (member === undefined) return Effect.fail(noEndpoints())
+            // Picking it may have been the end of it: what comes in is opened, and may fail or make others leave.
+            if (member.removed) return send(request, call)
             if (member.rank !== 0) panics++
             const attempt = trying = beginAttempt(call, member.endpoint, stack.now)
             member.load++

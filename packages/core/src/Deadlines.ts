@@ -67,9 +67,14 @@ class TimerList {
   }
 }
 
+/** How much a sleep may fall short of the clock before the clock is taken to have been set back, in milliseconds. */
+const tolerance = 50
+
 /** The queue. Made by `make`; its fiber ends with the scope. */
 export class Deadlines {
   readonly #clock: Clock.Clock
+  #last = -Infinity
+  #ahead = 0
   readonly #sleep: (millis: number, wake: () => void) => () => void
   readonly #lists = new Map<number, TimerList>()
   /** Lists by `bound`, a binary heap. */
@@ -84,6 +89,16 @@ export class Deadlines {
   constructor(clock: Clock.Clock, sleep: (millis: number, wake: () => void) => () => void) {
     this.#clock = clock
     this.#sleep = sleep
+  }
+
+  /**
+   * Milliseconds of the clock, except that they never go back: a clock that is set back would put off every deadline by as much.
+   */
+  readonly now = (): number => this.#pass(this.#last)
+
+  /** How far `now` is ahead of the clock because that was set back. */
+  get ahead(): number {
+    return this.#ahead
   }
 
   /** How many timers wait. */
@@ -150,7 +165,9 @@ export class Deadlines {
 
   readonly #wake = (): void => {
     this.#cancelSleep = undefined
-    const now = this.#clock.currentTimeMillisUnsafe()
+    // A sleep lasts as long as it was to, whatever the clock says.
+    let now = this.now()
+    if (now < this.#wakeAt - tolerance) now = this.#pass(this.#wakeAt)
     // All that is due is taken out before anything fires: what fires may add and remove timers.
     const due: Array<Timer> = []
     for (let list = this.#heap[0]; list !== undefined && list.bound <= now; list = this.#heap[0]) {
@@ -170,12 +187,29 @@ export class Deadlines {
     this.#arm(now)
     // A wake that comes late finds several lists due.
     if (due.length > 1) due.sort((a, b) => a.at - b.at)
+    let failed = false
+    let failure: unknown
     for (const timer of due) {
       if (timer.list !== this.#firing) continue
       timer.list = undefined
       this.#size--
-      timer.fire()
+      try {
+        timer.fire()
+      } catch (error) {
+        // Its own bug, and not to be that of the others.
+        failed = true
+        failure = error
+      }
     }
+    if (failed) throw failure
+  }
+
+  /** The time, `least` at least. */
+  #pass(least: number): number {
+    const now = this.#clock.currentTimeMillisUnsafe() + this.#ahead
+    if (now >= least) return this.#last = now
+    this.#ahead += least - now
+    return this.#last = least
   }
 
   #up(index: number): void {
@@ -215,7 +249,10 @@ export const make: Effect.Effect<Deadlines, never, Scope.Scope> = Effect.gen(fun
   const deadlines = new Deadlines(Context.get(context, Clock.Clock), (millis, wake) => {
     // What is due already fires in the next turn: nothing may fire while it is being added. (A clock may sleep 0 ms in no time.)
     const slept = millis > 0 ? Effect.sleep(Duration.millis(millis)) : Effect.yieldNow
-    const fiber: Fiber.Fiber<void> = run(Effect.andThen(slept, Effect.sync(wake)))
+    const fiber: Fiber.Fiber<void> = run(Effect.andThen(
+      slept,
+      Effect.catchCause(Effect.sync(wake), (cause) => Effect.logError("a timer failed", cause))
+    ))
     return () => fiber.interruptUnsafe()
   })
   yield* Effect.addFinalizer(() => Effect.sync(() => deadlines.stop()))

@@ -166,7 +166,7 @@ export const make = (
           Effect.suspend((): Effect.Effect<A, E | RpcError> => {
             if (closed) return refused(new StackClosed({ stack: stack.name, reached: "no", endpoint: undefined }))
             const now = stack.now()
-            const deadline = Math.min(now + timeoutMillis, settings.deadline)
+            const deadline = Math.min(now + timeoutMillis, settings.deadline + deadlines.ahead)
             if (deadline <= now) {
               return refused(
                 abortFailure({ _tag: "Timeout", timeoutMillis: 0 }, { waiting: "endpoint", reached: "no" })

@@ -226,7 +226,7 @@ class Race<Req, Res, E> extends Timer {
   }
 
   #run(side: Side<Res, E>): void {
-    const fiber = Effect.runForkWith(this.#context)(this.#inner.send(this.#request, side.call))
+    const fiber = Effect.runForkWith(this.#context)(Effect.suspend(() => this.#inner.send(this.#request, side.call)))
     side.fiber = fiber
     fiber.addObserver((exit) => this.#ended(side, exit))
     // The other may have won while this one began.

@@ -2,7 +2,6 @@
  * What all stages of one client share: its name, clock, random numbers, deadline queue and retry budget, and the register
  * of stages that `describe` and pages read.
  */
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -41,7 +40,7 @@ export interface StackShape {
   readonly name: string
   /** How long closing waits for outstanding calls, in milliseconds. */
   readonly drainTimeoutMillis: number
-  /** Milliseconds of the stack's clock. */
+  /** Milliseconds of the stack's clock: the `Clock` it was built with, except that they never go back. */
   readonly now: () => number
   /** From 0 to 1, without 1; seeded in tests. */
   readonly random: () => number
@@ -72,12 +71,11 @@ export class Stack extends Context.Service<Stack, StackShape>()("@scales-rpc/cor
       Stack,
       Effect.gen(function*() {
         const context = yield* Effect.context<never>()
-        const clock = Context.get(context, Clock.Clock)
         const random = Context.get(context, Random.Random)
-        const now = () => clock.currentTimeMillisUnsafe()
         const drainTimeoutMillis = yield* durationMillis("drainTimeout", options.drainTimeout, 5000)
-        const budget = yield* Budget.make(now, options.budget)
         const deadlines = yield* Deadlines.make
+        const { now } = deadlines
+        const budget = yield* Budget.make(now, options.budget)
         const nodes: Array<StackNode> = []
         let filtered = false
         const stack = Stack.of({

@@ -98,7 +98,7 @@ export class AperturePicker implements Picker {
 
   /** Outstanding calls, averaged over the window, for each member inside. */
   get loadAverage(): number {
-    return this.size === 0 ? 0 : this.#average.value / this.size
+    return this.size === 0 ? 0 : this.#average.update(this.#load, this.#control.stack.now()) / this.size
   }
 
   /** Whether all that it keeps agrees: for tests. */
@@ -114,11 +114,13 @@ export class AperturePicker implements Picker {
 
   /** Begins to exchange members now and then. */
   start(): void {
-    const { jitter } = this.#settings
+    const { jitter, minLoad } = this.#settings
     if (jitter === undefined) return
     const { minMillis, maxMillis } = jitter
     const millis = minMillis + (maxMillis - minMillis) * this.#control.stack.random()
     this.#jitter = this.#after(millis, () => {
+      // Without calls nothing else says that they have become fewer.
+      while (this.loadAverage <= minLoad && this.#narrow());
       this.#exchange()
       this.start()
     })
@@ -152,10 +154,14 @@ export class AperturePicker implements Picker {
     if (!place.active) return this.#outside.remove(member)
     this.#inside.remove(member)
     this.#heapOf(place).remove(member)
-    if (this.#outside.best === 0) {
-      const successor = this.#outside.any(0)
+    place.active = false
+    place.opening = false
+    // One that enters may be unable to, and be removed from within: its successor is the loop's to find.
+    if (this.#outside.best === 0 && !this.#settling) {
+      this.#settling = true
       this.#note("replaced", member)
-      this.#enter(successor)
+      this.#enter(this.#outside.any(0))
+      this.#settling = false
     }
     this.#settle()
   }
@@ -246,11 +252,16 @@ export class AperturePicker implements Picker {
         this.#note("widened", member)
         this.#enter(member)
       }
-    } else if (average <= minLoad && this.#opening.size === 0 && this.size > this.#least) {
-      const member = this.#expendable()
-      this.#note("narrowed", member)
-      this.#leave(member)
-    }
+    } else if (average <= minLoad) this.#narrow()
+  }
+
+  /** Lets go of one, unless there is none to spare. */
+  #narrow(): boolean {
+    if (this.#opening.size > 0 || this.size <= this.#least) return false
+    const member = this.#expendable()
+    this.#note("narrowed", member)
+    this.#leave(member)
+    return true
   }
 
   /** The smallest size that it may have now. */

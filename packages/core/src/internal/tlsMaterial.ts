@@ -1,4 +1,7 @@
-/** What a TLS configuration is made of: PEM given or read from files, checked, and read again when the files have changed. */
+/**
+ * What a TLS configuration is made of: PEM given or read from files, checked, and read again when the files have
+ * changed.
+ */
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import * as Semaphore from "effect/Semaphore"
@@ -86,7 +89,10 @@ const keyOf = (
     }
   })
 
-/** Reads and checks everything. Fails with an `InvalidOption` that names the option and says where it came from, never what it was. */
+/**
+ * Reads and checks everything. Fails with an `InvalidOption` that names the option and says where it came from, never
+ * what it was.
+ */
 export const read = (options: MaterialOptions): Effect.Effect<Material, InvalidOption> =>
   Effect.gen(function*() {
     const { ca, certificate, key, minVersion } = options
@@ -128,8 +134,9 @@ const stampOf = (path: string): Promise<string> =>
   )
 
 /**
- * What a connection is secured with: made once, and again when a file it was made of has changed. `make` may throw when `node:tls` does not
- * like what passed the checks. Files that are broken now leave the last good one in force, with one warning for each time they change.
+ * What a connection is secured with: made once, and again when a file it was made of has changed. `make` may throw when
+ * `node:tls` does not like what passed the checks. Files that are broken now leave the last good one in force, with one
+ * warning for each time they change.
  */
 export const reloading = <A>(
   options: MaterialOptions,
