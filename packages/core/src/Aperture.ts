@@ -68,6 +68,13 @@ const checked = (options: ApertureOptions): Effect.Effect<ApertureSettings, Inva
     const { max, min } = (options.jitter ?? {}) as { readonly min?: Duration.Input; readonly max?: Duration.Input }
     const minMillis = yield* durationMillis("jitter.min", min, 120_000, 1)
     const maxMillis = yield* durationMillis("jitter.max", max, 240_000, minMillis)
+    if (maxMillis < minMillis) {
+      return yield* new InvalidOption({
+        option: "jitter.min",
+        got: min,
+        expected: `at most jitter.max, ${maxMillis} ms`
+      })
+    }
     return { minSize, maxSize, minLoad, maxLoad, windowMillis, idleMillis, jitter: { minMillis, maxMillis } }
   })
 

@@ -153,6 +153,7 @@ export const make = <Req, Res, E, E2 = never>(
       load--
       if (outcome === "success") {
         stack.budget.deposit()
+        stack.succeeded(millis)
         const before = member.latencyMillis
         member.latencyMillis = before === undefined ? millis : before + (millis - before) * latencyShare
       }

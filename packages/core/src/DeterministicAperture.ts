@@ -46,8 +46,8 @@ export const layer = <Id extends string, Req, Res, E>(
   Layer.effect(
     family.Balanced,
     Effect.gen(function*() {
-      const instances = yield* wholeNumber("instances", options.instances, 1, 1)
-      const instance = yield* wholeNumber("instance", options.instance, 0, 0, instances - 1)
+      const instances = yield* wholeNumber("instances", options.instances ?? NaN, 1, 1)
+      const instance = yield* wholeNumber("instance", options.instance ?? NaN, 0, 0, instances - 1)
       const minAperture = yield* wholeNumber("minAperture", options.minAperture, 12, 1)
       const idleMillis = yield* durationMillis("idleTime", options.idleTime, 150_000)
       const settings: WindowSettings = { instance, instances, minAperture, idleMillis }

@@ -23,13 +23,13 @@ const none: Metadata = {}
 /** A weight that is none would break the order of every balancer. */
 const weightOf = (options: EndpointOptions | undefined): number => {
   const weight = options?.weight ?? 1
-  if (weight > 0 && weight < Infinity) return weight
-  throw new RangeError(`weight ${weight}: expected a finite number above 0`)
+  if (weight >= 1e-6 && weight <= 1e6) return weight
+  throw new RangeError(`weight ${weight}: expected a number from 0.000001 to 1000000`)
 }
 
 /** What may be said of an endpoint beyond its address. */
 export interface EndpointOptions {
-  /** Default 1. */
+  /** From a millionth to a million: with more between two, sums of weights would lose one. Default 1. */
   readonly weight?: number | undefined
   /** Default: not known. */
   readonly shard?: number | undefined

@@ -159,20 +159,20 @@ const make = <Req, Res, E>(
       })
     )
     return {
-      // An attempt is counted once whatever becomes of the effect: a balancer that began it ends it.
-      send: (request, attempt) => {
-        if (state === "ProbeOpen") {
-          counts.probes++
-          const fault = {
-            endpoint,
-            cause: "too many of its calls failed; one call probes it",
-            nextAttempt: stack.now()
+      send: (request, attempt) =>
+        Effect.suspend(() => {
+          if (state === "ProbeOpen") {
+            counts.probes++
+            const fault = {
+              endpoint,
+              cause: "too many of its calls failed; one call probes it",
+              nextAttempt: stack.now()
+            }
+            enter("ProbeClosed", new FastFailure(fault))
           }
-          enter("ProbeClosed", new FastFailure(fault))
-        }
-        attempt.onEnd(ended)
-        return inner.send(request, attempt)
-      },
+          attempt.onEnd(ended)
+          return inner.send(request, attempt)
+        }),
       status,
       open: inner.open
     }

@@ -13,7 +13,8 @@ import type { Stack } from "./Stack.ts"
 
 /**
  * The balancer for a family. A call waits for the server set's first state and for the first endpoint to open, up to its
- * deadline; after that it fails at once when nothing can be used.
+ * deadline. Once one was open it waits for none: with all down it goes to the least loaded all the same. Fails with `InvalidOption` for an
+ * option that is none.
  */
 export const layer = <Id extends string, Req, Res, E>(
   family: Family<Id, Req, Res, E | RpcError>,

@@ -1,6 +1,7 @@
 /**
  * Series whose values are read when metrics are read: what a stage counts for itself in plain fields shows up in Effect's metric
- * registry, and a call pays nothing for it. Every series carries `client`, the name of the stack, and ends with its scope.
+ * registry, and a call pays nothing for it. Every series carries `client`, which no two stacks have
+ * at a time, and ends with its scope.
  */
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
@@ -21,7 +22,7 @@ export interface Series {
 
 const optionsOf = (stack: StackShape, series: Series) => ({
   description: series.description,
-  attributes: { ...series.attributes, client: stack.name }
+  attributes: { ...series.attributes, client: stack.client }
 })
 
 const ignore = () => {}

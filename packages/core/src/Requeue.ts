@@ -114,7 +114,7 @@ const requeue = <Req, Res, E>(
         ? reason.error
         : undefined
       // A deadline may have passed that nobody was told of yet: its timer waits for this turn to end.
-      if (!isRetryable(error) || call.abort.reason !== undefined || stack.now() >= call.deadline) {
+      if (!isRetryable(error) || call.abort.reason !== undefined || !stack.inTime(call.deadline, 0)) {
         return Effect.failCause(cause)
       }
       const spent = history ?? { connects: 1, wasNotOpen: false }

@@ -3,8 +3,7 @@
  * another server may not repeat. It stands above `Requeue`, which has by then dealt with everything that provably never ran.
  *
  * As Finagle's `MethodBuilder` has it: at most 2 retries, 5 ms to 200 ms apart, jittered; each is paid from the client's retry budget. A
- * retry that could not begin before the deadline is not waited for: the call fails at once with what it met last. (Whether one
- * that can begin can also finish, nobody knows without measuring every call, and calls that succeed pay nothing here.)
+ * retry that could not end before the deadline is not waited for: the call fails at once with what it met last.
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -99,7 +98,7 @@ const retry = <Req, Res, E>(
     }
     // Whole ones: the deadline queue keeps a list for each duration.
     const millis = Math.max(0, Math.ceil(delay))
-    if (stack.now() + millis >= call.deadline) {
+    if (!stack.inTime(call.deadline, millis)) {
       counts.outOfTime++
       return undefined
     }

@@ -11,7 +11,7 @@ export interface RetryBudgetOptions {
   readonly ttlMillis?: number | undefined
   /** Retries a second that are free. Default 10. */
   readonly minRetriesPerSecond?: number | undefined
-  /** Retries for each success: 0.2 is one for five. 0 to 1000. Default 0.2. */
+  /** Retries for each success: 0.2 is one for five. 0, or a millionth to 1000. Default 0.2. */
   readonly percentCanRetry?: number | undefined
 }
 
@@ -93,8 +93,8 @@ export const make = (
   if (!(minRetriesPerSecond >= 0 && minRetriesPerSecond < Infinity)) {
     return invalid("minRetriesPerSecond", minRetriesPerSecond, "a number from 0")
   }
-  if (!(percentCanRetry >= 0 && percentCanRetry <= 1000)) {
-    return invalid("percentCanRetry", percentCanRetry, "0 to 1000")
+  if (percentCanRetry !== 0 && !(percentCanRetry >= 1e-6 && percentCanRetry <= 1000)) {
+    return invalid("percentCanRetry", percentCanRetry, "0, or 0.000001 to 1000")
   }
   return Effect.sync(() => new RetryBudget(now, options))
 }

@@ -6,10 +6,12 @@ import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
 import * as Deadlines from "./Deadlines.ts"
+import { gauges } from "./Metrics.ts"
 import { durationMillis } from "./options.ts"
 import * as Budget from "./RetryBudget.ts"
 import type { InvalidOption } from "./RpcError.ts"
@@ -36,8 +38,10 @@ export interface StackOptions {
 
 /** The shared parts of one client. */
 export interface StackShape {
-  /** What logs, metrics and errors call the client. */
+  /** What logs and errors call the client. */
   readonly name: string
+  /** What metrics call it: its name, with a number when another client of that name is there already. */
+  readonly client: string
   /** How long closing waits for outstanding calls, in milliseconds. */
   readonly drainTimeoutMillis: number
   /** Milliseconds of the stack's clock: the `Clock` it was built with, except that they never go back. */
@@ -48,6 +52,13 @@ export interface StackShape {
   readonly deadlines: Deadlines.Deadlines
   /** How many of its calls may be sent again. */
   readonly budget: Budget.RetryBudget
+  /** Notes how long an attempt took that succeeded: a balancer does. */
+  readonly succeeded: (millis: number) => void
+  /**
+   * Whether an attempt that begins in `delayMillis` can end before a deadline: after no less than the shortest time that one took lately. That
+   * is the last that was shorter than those before, and a hundredth nearer to each that was longer.
+   */
+  readonly inTime: (deadline: number, delayMillis: number) => boolean
   /** Adds a stage until the scope closes. */
   readonly register: (node: StackNode) => Effect.Effect<void, never, Scope.Scope>
   /** The stages, in the order they were built: from the wire up. */
@@ -61,10 +72,18 @@ export interface StackShape {
   readonly markFiltered: () => void
 }
 
+/** A name that no series of the registry has: two clients of one name would take each other's series for their own. */
+const unused = (name: string, registry: Metric.MetricRegistry): string => {
+  const used = new Set(Array.from(registry.values(), ({ attributes }) => attributes?.["client"]))
+  let free = name
+  for (let nth = 2; used.has(free); nth++) free = `${name}-${nth}`
+  return free
+}
+
 /** One a client; every layer of its stack needs it. */
 export class Stack extends Context.Service<Stack, StackShape>()("@scales-rpc/core/Stack") {
   /**
-   * A stack called `name`: what logs, metrics and errors call the client. Fails with `InvalidOption` for an option out of its range.
+   * A stack called `name`: what logs, metrics and errors call the client (metrics with a number, when there are several). Fails with `InvalidOption` for an option out of its range.
    */
   static readonly layer = (name: string, options: StackOptions = {}): Layer.Layer<Stack, InvalidOption> =>
     Layer.effect(
@@ -78,13 +97,21 @@ export class Stack extends Context.Service<Stack, StackShape>()("@scales-rpc/cor
         const budget = yield* Budget.make(now, options.budget)
         const nodes: Array<StackNode> = []
         let filtered = false
+        let shortest = 0
+        let known = false
         const stack = Stack.of({
           name,
+          client: unused(name, Context.get(context, Metric.MetricRegistry)),
           drainTimeoutMillis,
           now,
           random: () => random.nextDoubleUnsafe(),
           deadlines,
           budget,
+          succeeded: (millis) => {
+            shortest = known && millis > shortest ? shortest + (millis - shortest) * 0.01 : millis
+            known = true
+          },
+          inTime: (deadline, delayMillis) => now() + delayMillis + shortest < deadline,
           register: (node) =>
             Effect.acquireRelease(
               Effect.sync(() => void nodes.push(node)),
@@ -95,6 +122,12 @@ export class Stack extends Context.Service<Stack, StackShape>()("@scales-rpc/cor
           markFiltered: () => {
             filtered = true
           }
+        })
+        // The first series of a stack, which keeps its name from the next of that name.
+        yield* gauges(stack, {
+          name: "scales.stack.timers",
+          description: "deadlines of calls, and timers of stages, that wait",
+          read: () => deadlines.size
         })
         const directory = yield* Effect.serviceOption(Stacks)
         if (Option.isSome(directory)) yield* directory.value.add(stack)

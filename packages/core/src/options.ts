@@ -55,7 +55,7 @@ export const finiteNumber = (
     ? Effect.succeed(value)
     : Effect.fail(new InvalidOption({ option, got: value, expected: `a finite number of at least ${min}` }))
 
-/** A share, or `fallback`. Fails with `InvalidOption` unless it is above 0 and below 1. */
+/** A share, or `fallback`. Fails with `InvalidOption` unless it is from a millionth, and below 1. */
 export const fraction = (
   option: string,
   value: number | undefined,
@@ -63,6 +63,6 @@ export const fraction = (
 ): Effect.Effect<number, InvalidOption> =>
   value === undefined
     ? Effect.succeed(fallback)
-    : value > 0 && value < 1
+    : value >= 1e-6 && value < 1
     ? Effect.succeed(value)
-    : Effect.fail(new InvalidOption({ option, got: value, expected: "a number above 0 and below 1" }))
+    : Effect.fail(new InvalidOption({ option, got: value, expected: "a number from 0.000001, below 1" }))

@@ -3,17 +3,20 @@ import {
   Aperture,
   ConnectionClosed,
   describe as describeStack,
+  Endpoint,
+  Filter,
+  Nacked,
   type RpcError,
   ServerSetState,
   Stack
 } from "@scales-rpc/core"
 import { ScriptedConnector, TestServerSet } from "@scales-rpc/core/testing"
-import { Effect, Exit, Fiber, Layer, Metric, Scope } from "effect"
+import { Cause, Effect, Exit, Fiber, Layer, Metric, Scope } from "effect"
 import { TestClock } from "effect/testing"
-import type { Member } from "../src/Balancer.ts"
+import type { BalancerView, Member } from "../src/Balancer.ts"
 import { AperturePicker, type ApertureSettings, type Move } from "../src/internal/AperturePicker.ts"
 import { Picking } from "./picking.ts"
-import { endpoints, seeded, settle, stack, start, TextClient } from "./support.ts"
+import { endpoints, seeded, settle, stack, start, Text, TextClient } from "./support.ts"
 
 const defaults: ApertureSettings = {
   minSize: 1,
@@ -770,6 +773,48 @@ describe("the cost of a call", () => {
     // A comparison looks at two weights; a heap of 10,000 is 14 deep, two comparisons a level, and an idle one moves twice.
     assert.isAtMost(most, 2 * 14 * 2 * 3)
   })
+})
+
+describe("endpoints of an aperture that cannot be made", () => {
+  /** A stack with an aperture over endpoints of which those that `dies` cannot be made. */
+  const brittle = (dies: (port: number) => boolean) =>
+    stack({
+      balancer: Aperture.layer,
+      below: Filter.below(
+        Text,
+        (inner, endpoint) => dies(endpoint.port) ? Effect.die(new Error("no")) : Effect.succeed(inner)
+      )
+    })
+
+  it.effect("are left out, however many follow each other in", () =>
+    Effect.gen(function*() {
+      const client = yield* TextClient
+      yield* (yield* TestServerSet).push(
+        ServerSetState.Bound(Array.from({ length: 5_000 }, (_, i) => Endpoint.tcp("h", i + 1)))
+      )
+      yield* settle
+      const error = yield* Effect.flip(client.call("hi"))
+      assert.include(["NoEndpoints", "ConnectFailed"], error._tag)
+      const { endpoints, load } = describeStack(yield* Stack).find(({ role }) => role === "balancer")!
+        .state as BalancerView
+      assert.deepStrictEqual([endpoints.length, load], [0, 0])
+    }).pipe(Effect.provide(brittle(() => true))))
+
+  it.effect("cost no call when one of them is taken in for a call that was tried at all others", () =>
+    Effect.gen(function*() {
+      const client = yield* TextClient
+      const script = yield* ScriptedConnector
+      script.answer = (_, { endpoint }) => Effect.fail(new Nacked({ endpoint, why: "busy", retryable: true }))
+      yield* (yield* TestServerSet).bind(endpoints(1, 2, 3, 4, 5, 6))
+      for (let i = 0; i < 20; i++) {
+        const exit = yield* Effect.exit(client.call("hi"))
+        const error = Exit.isFailure(exit) ? Cause.squash(exit.cause) as RpcError : undefined
+        assert.include(["Nacked", "ConnectFailed", "NoEndpoints"], error?._tag)
+      }
+      const view = describeStack(yield* Stack).find(({ role }) => role === "balancer")!.state as BalancerView
+      assert.strictEqual(view.load, 0)
+      assert.isTrue(view.endpoints.every(({ endpoint, load }) => load === 0 && /[135]$/.test(endpoint)))
+    }).pipe(Effect.provide(brittle((port) => port % 2 === 0))))
 })
 
 describe("the aperture of a stack", () => {

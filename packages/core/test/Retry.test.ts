@@ -352,7 +352,12 @@ describe("the metrics of retries", () => {
     Effect.gen(function*() {
       const read = Effect.map(
         Metric.snapshot,
-        (all) => Object.fromEntries(all.map(({ id, state }) => [id, "count" in state ? state.count : undefined]))
+        (all) =>
+          Object.fromEntries(
+            all.filter(({ id }) => id.startsWith("scales.retry.")).map((
+              { id, state }
+            ) => [id, "count" in state ? state.count : undefined])
+          )
       )
       const scope = yield* Scope.make()
       const { budget, send } = yield* Scope.provide(retrying(() => Effect.fail(cut)), scope)

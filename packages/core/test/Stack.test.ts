@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { describe as describeStack, Rpc, Stack, Stacks } from "@scales-rpc/core"
 import { ScriptedConnector, TestServerSet } from "@scales-rpc/core/testing"
-import { Clock, Effect, Exit, Fiber, Layer, Scope } from "effect"
+import { Clock, Context, Effect, Exit, Fiber, Layer, Metric, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { endpoints, settle, stack, start, TextClient } from "./support.ts"
 
@@ -329,6 +329,40 @@ describe("the register of a stack", () => {
       assert.lengthOf(shared.nodes(), 0)
       assert.deepStrictEqual(describeStack(shared), [])
     }))
+})
+
+describe("the metrics of stacks", () => {
+  it.effect("tell clients of one name apart, as long as both are there", () =>
+    Effect.gen(function*() {
+      const registry = yield* Effect.context<never>()
+      const clients = () =>
+        Metric.snapshotUnsafe(registry).filter(({ id }) => id === "scales.balancer.size").map((
+          { attributes, state }
+        ) => [
+          attributes!["client"],
+          (state as { readonly value: number }).value
+        ])
+      const built = (count: number) =>
+        Effect.gen(function*() {
+          const scope = yield* Scope.make()
+          const context = yield* Layer.buildWithScope(stack(), scope)
+          yield* Context.get(context, TestServerSet).bind(endpoints(...Array.from({ length: count }, (_, i) => i + 1)))
+          yield* settle
+          return Scope.close(scope, Exit.void)
+        })
+      const closeFirst = yield* built(1)
+      const closeSecond = yield* built(2)
+      const closeThird = yield* built(3)
+      assert.deepStrictEqual(clients(), [["text", 1], ["text-2", 2], ["text-3", 3]])
+      yield* closeSecond
+      assert.deepStrictEqual(clients(), [["text", 1], ["text-3", 3]])
+      yield* closeFirst
+      const closeFourth = yield* built(4)
+      assert.deepStrictEqual(clients(), [["text-3", 3], ["text", 4]])
+      yield* closeThird
+      yield* closeFourth
+      assert.deepStrictEqual(Metric.snapshotUnsafe(registry).filter(({ id }) => id.startsWith("scales.")), [])
+    }).pipe(Effect.provideService(Metric.MetricRegistry, new Map())))
 })
 
 describe("the directory of stacks", () => {

@@ -25,6 +25,11 @@ held("Aperture", Aperture.layer, { waiting: (family) => Aperture.layer(family, w
 held("DeterministicAperture", (family) => DeterministicAperture.layer(family, place), {
   waiting: (family) => DeterministicAperture.layer(family, { ...place, ...wait })
 })
+held(
+  "DeterministicAperture with a part of the set",
+  (family) => DeterministicAperture.layer(family, { ...place, minAperture: 2 }),
+  { uses: "some", spreads: false, weights: false }
+)
 held("a balancer written over the contracts alone", layer())
 
 /** Each mistake with the beginning of the name of the case that is about it. */

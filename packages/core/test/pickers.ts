@@ -9,7 +9,9 @@ export type Rank = 0 | 1 | 2
 let ports = 0
 
 /** A member of its own port. */
-export const member = (weight = 1): Member => new Member(Endpoint.tcp("h", 1 + ports++ % 65_535, { weight }), () => {})
+export const member = (weight = 1): Member =>
+  // Also weights beyond what an endpoint may have: what sums lose is seen sooner.
+  new Member({ ...Endpoint.tcp("h", 1 + ports++ % 65_535), weight }, () => {})
 
 /** A picker over one member a weight, and what a balancer does with it. */
 export const use = (picker: Picker, weights: ReadonlyArray<number>) => {

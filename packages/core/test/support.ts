@@ -20,7 +20,11 @@ import {
   wire
 } from "@scales-rpc/core"
 import { Scripted, Seed, TestServerSet } from "@scales-rpc/core/testing"
-import { Context, type Duration, Effect, Fiber, Layer } from "effect"
+import { Context, type Duration, Effect, Fiber, Layer, Metric } from "effect"
+import { beforeEach } from "@effect/vitest"
+
+// A stack that a test leaves open ends with the test's file: the next test is to find none of its series.
+beforeEach(() => Effect.runSync(Effect.service(Metric.MetricRegistry)).clear())
 
 /** A family of plain strings. */
 export const Text = wire<string, string>()("Text")

@@ -2,8 +2,12 @@
 import type { Member } from "../Balancer.ts"
 import type { Endpoint } from "../Endpoint.ts"
 
+/** A call that was sent more often avoids the last ones only: each pick looks at all of these, for each member that is one. */
+const remembered = 32
+
 /** An endpoint is known by its key, whatever else of it has changed. */
 export const wasTried = (member: Member, tried: ReadonlyArray<Endpoint>): boolean => {
-  for (const { key } of tried) if (key === member.endpoint.key) return true
+  const { key } = member.endpoint
+  for (let i = tried.length; i-- > Math.max(0, tried.length - remembered);) if (tried[i]!.key === key) return true
   return false
 }

@@ -5,6 +5,7 @@ import type { RpcError } from "../../RpcError.ts"
 import { ServerSetState } from "../../ServerSet.ts"
 import { type Case, inWorld } from "./Case.ts"
 import { host, hosts } from "./family.ts"
+import { Mismatch } from "./Mismatch.ts"
 import type { Placed, World } from "./World.ts"
 
 /** A call that is answered: the endpoint it went to. */
@@ -146,7 +147,10 @@ export const membership: ReadonlyArray<Case> = [
     const call = world.newCall()
     const placed: Array<Placed> = []
     for (let i = 0; i < 3; i++) placed.push(yield* world.send(call))
-    const leaving = placed.find((each) => world.keyOf(each) === "h1:1")!
+    const leaving = placed.find((each) => world.keyOf(each) === "h1:1")
+    if (leaving === undefined) {
+      throw new Mismatch("where a call goes that was tried elsewhere", "h1:1 in its turn", "not")
+    }
     const { sink } = world.exchange(leaving)
     yield* world.bind([host(2), host(3)])
     for (let i = 0; i < 20; i++) {
