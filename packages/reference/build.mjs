@@ -13,6 +13,7 @@ const packages = dirname(here)
 const entryPoints = [
   "core/src/index.ts",
   "core/src/options.ts",
+  "core/src/socket/index.ts",
   "core/src/testing/index.ts",
   "mux/src/index.ts",
   "mux/src/testing/index.ts",

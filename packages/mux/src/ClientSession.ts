@@ -19,6 +19,7 @@ import {
   Timer,
   Unsendable
 } from "@scales-rpc/core"
+import { Tls } from "@scales-rpc/core/socket"
 import * as Effect from "effect/Effect"
 import type { ClientContexts } from "./ClientContexts.ts"
 import { MuxDecodeError, MuxEncodeError } from "./CodecError.ts"
@@ -27,7 +28,7 @@ import { decode } from "./Decode.ts"
 import { Fragments } from "./Fragments.ts"
 import { FrameReader } from "./FrameReader.ts"
 import { type ChunkSink, FrameWriter, type Outgoing, type Written } from "./FrameWriter.ts"
-import { initHeaders, probeText, requiresTls, windowOf } from "./Handshake.ts"
+import { initHeaders, levelOf, negotiateTls, probeText, type SessionTls, tlsLevelOf, windowOf } from "./Handshake.ts"
 import {
   controlTag,
   fragmentBit,
@@ -58,6 +59,8 @@ export interface ClientSessionOptions {
   readonly pingIntervalMillis: number
   readonly pingTimeoutMillis: number
   readonly handshakeTimeoutMillis: number
+  /** Default: none is offered, and none taken. */
+  readonly tls?: SessionTls | undefined
   /** The stack's clock in milliseconds, and its timers. */
   readonly now: () => number
   readonly deadlines: Deadlines
@@ -150,7 +153,13 @@ class Exchange implements AbortListener {
 /** Holds the tag of a discarded request until the server answers it. */
 const discarded = Symbol("discarded")
 
-type Phase = "probing" | "initializing" | "open" | "draining" | "ended"
+/**
+ * `securing`: both sides have agreed on TLS, and it has not begun or not ended its handshake. `confirming`: it has, and
+ * the server has said nothing yet: in TLS 1.3 it may still refuse the client's certificate.
+ */
+type Phase = "probing" | "initializing" | "securing" | "confirming" | "open" | "draining" | "ended"
+
+const handshaking = (phase: Phase): boolean => phase !== "open" && phase !== "draining" && phase !== "ended"
 
 /** One session. */
 export class ClientSession {
@@ -210,12 +219,29 @@ export class ClientSession {
   /** Bytes from the server. */
   receive(chunk: Uint8Array): void {
     if (this.#phase === "ended") return
+    const securing = this.#phase === "securing"
     try {
       this.#reader.push(chunk, this.#onFrame)
     } catch (error) {
       if (!(error instanceof MuxDecodeError)) throw error
       this.#protocolError(error.message, error)
     }
+    if (this.#phase !== "securing") return
+    // Whoever sits in between could put bytes here that would be taken for the server's once the connection is secured.
+    if (securing || this.#reader.pending > 0) return this.#handshakeFailed("bytes came between Rinit and TLS")
+    if (this.#options.tls !== undefined && this.#options.tls !== "secured") this.#options.tls.begin()
+  }
+
+  /** TLS has begun: from here on `receive` and the sink are those of the secured connection. */
+  secured(): void {
+    if (this.#phase !== "securing") return
+    this.#phase = "confirming"
+    this.#ping()
+  }
+
+  /** The connection could not be secured. */
+  refused(fault: ConnectFailed): void {
+    this.#end(fault, fault)
   }
 
   /** The socket takes more. */
@@ -226,7 +252,7 @@ export class ClientSession {
 
   /** The connection is gone. `cause`: what the socket said. */
   connectionLost(cause: unknown): void {
-    if (this.#phase === "probing" || this.#phase === "initializing") return this.#handshakeFailed(cause)
+    if (handshaking(this.#phase)) return this.#handshakeFailed(cause)
     // A server that has announced its end may end: that is no fault of the endpoint.
     this.#end(this.#phase === "draining" ? undefined : this.#closed("maybe", cause), cause)
   }
@@ -341,6 +367,11 @@ export class ClientSession {
         return this.#onProbeAnswer(message)
       case "initializing":
         return this.#onInitAnswer(message)
+      case "securing":
+        return this.#handshakeFailed(`the server sent a ${message._tag} between Rinit and TLS`)
+      case "confirming":
+        this.#open()
+        return this.#onSessionMessage(message)
       default:
         return this.#onSessionMessage(message)
     }
@@ -349,8 +380,16 @@ export class ClientSession {
   #onProbeAnswer(message: Message): void {
     if (message._tag === "Rerr" && message.tag === controlTag && message.why === probeText) {
       this.#phase = "initializing"
-      this.#writer.send({ _tag: "Tinit", tag: controlTag, version, headers: initHeaders(this.#options.window) })
+      this.#writer.send({
+        _tag: "Tinit",
+        tag: controlTag,
+        version,
+        headers: initHeaders(this.#options.window, levelOf(this.#options.tls))
+      })
       return
+    }
+    if (levelOf(this.#options.tls) === "required") {
+      return this.#handshakeFailed(notNegotiated("this client requires TLS, and the server does not negotiate"))
     }
     // A server that knows no handshake: the session goes on without, and this is its first message. An Rerr to the probe concerns no call.
     this.#ready()
@@ -361,17 +400,32 @@ export class ClientSession {
     if (message._tag === "Rerr") return this.#handshakeFailed(message.why)
     if (message._tag !== "Rinit") return this.#handshakeFailed(`the server answered Tinit with ${message._tag}`)
     if (message.version !== version) return this.#handshakeFailed(`the server speaks version ${message.version}`)
-    if (requiresTls(message.headers)) return this.#handshakeFailed("the server requires TLS")
+    const { tls } = this.#options
+    const agreed = tls === "secured" ? "plain" : negotiateTls(levelOf(tls), tlsLevelOf(message.headers))
+    if (agreed === "incompatible") {
+      return this.#handshakeFailed(notNegotiated(
+        tls === undefined
+          ? "the server requires TLS, and this client has none"
+          : "this client requires TLS, and the server does not offer it"
+      ))
+    }
     const window = windowOf(message.headers)
     if (typeof window !== "number") return this.#handshakeFailed(`the server's mux-framer: ${window.wrong}`)
     this.#writer.window = window
-    this.#ready()
+    if (agreed === "plain") return this.#ready()
+    this.#phase = "securing"
+    // What remains is bounded by the TLS handshake's own timeout.
+    this.#clearTimer()
   }
 
   #ready(): void {
-    this.#phase = "open"
     // Before anybody can send: a Finagle client's first frame after the handshake is its ping.
     this.#ping()
+    this.#open()
+  }
+
+  #open(): void {
+    this.#phase = "open"
     this.status.set("Open")
     this.#options.onReady(undefined)
   }
@@ -534,6 +588,7 @@ export class ClientSession {
     this.#setTimer(this.#options.pingTimeoutMillis, () => {
       this.#options.counts.pingTimeouts++
       const cause = `no answer to a ping within ${this.#options.pingTimeoutMillis} ms`
+      if (handshaking(this.#phase)) return this.#handshakeFailed(cause)
       this.#end(this.#closed("maybe", cause), cause)
     })
   }
@@ -556,14 +611,15 @@ export class ClientSession {
   }
 
   #handshakeFailed(cause: unknown): void {
-    const fault = new ConnectFailed({ endpoint: this.#options.endpoint, phase: "handshake", cause })
+    const phase = cause instanceof Tls.TlsFailed ? "tls" : "handshake"
+    const fault = new ConnectFailed({ endpoint: this.#options.endpoint, phase, cause })
     this.#end(fault, cause)
     this.#options.onReady(fault)
   }
 
   #protocolError(what: string, cause?: unknown): void {
     const fault = new ProtocolError({ endpoint: this.#options.endpoint, what, cause })
-    if (this.#phase === "probing" || this.#phase === "initializing") return this.#handshakeFailed(fault)
+    if (handshaking(this.#phase)) return this.#handshakeFailed(fault)
     this.#end(fault, fault)
   }
 
@@ -621,6 +677,9 @@ export class ClientSession {
     this.#lease = undefined
   }
 }
+
+const notNegotiated = (what: string): Tls.TlsFailed =>
+  new Tls.TlsFailed({ reason: "not-negotiated", what, cause: undefined })
 
 const responseHeaders = (contexts: ReadonlyArray<Pair>): ReadonlyArray<readonly [string, string]> => {
   for (const [key, value] of contexts) {

@@ -4,6 +4,7 @@
  */
 import { Failure, type InvalidOption } from "@scales-rpc/core"
 import { durationMillis, wholeNumber } from "@scales-rpc/core/options"
+import { Tls } from "@scales-rpc/core/socket"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -11,12 +12,15 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import type { X509Certificate } from "node:crypto"
 import * as Net from "node:net"
+import { TLSSocket } from "node:tls"
 import { noWindow } from "./FrameWriter.ts"
 import { checkedLimits } from "./limitOptions.ts"
 import type { Limits } from "./Message.ts"
 import { type Handler, Requests } from "./ServerRequest.ts"
 import { type ServerCounts, ServerSession } from "./ServerSession.ts"
+import { modeOf, type TlsMode } from "./tlsMode.ts"
 
 /** Options of a server. */
 export interface MuxServerOptions {
@@ -37,6 +41,12 @@ export interface MuxServerOptions {
   readonly maxSessions?: number | undefined
   /** What is accepted from a client; the defaults are `Message.defaultLimits`. */
   readonly limits?: Partial<Limits> | undefined
+  /**
+   * TLS, from the first byte on unless `mode` says otherwise: `desired`: offered in the mux handshake; `required`:
+   * negotiated in the same way, and clients that do not want it are refused; `off`: none, for configurations. Default:
+   * none.
+   */
+  readonly tls?: (Tls.TlsServerOptions & { readonly mode?: TlsMode | undefined }) | undefined
   /** How long closing waits for requests that run before it interrupts them. Default 5 seconds. */
   readonly drainTimeout?: Duration.Input | undefined
 }
@@ -56,12 +66,18 @@ export interface MuxServerCounts extends ServerCounts {
   expired: number
   /** Requests nacked because `maxSessions` were open when theirs began. */
   refusals: number
+  /** Connections cut because they could not be secured. */
+  tlsFailures: number
 }
 
 /** One connection of a client. */
 export interface ServedSession {
   /** The client's address, `host:port`; empty on a Unix socket. */
   readonly peer: string
+  /** Whether it is encrypted by now. */
+  readonly secured: boolean
+  /** What the client has shown, and the server has found good; `undefined`: none was shown. */
+  readonly certificate: X509Certificate | undefined
   /** Requests that have not been answered. */
   readonly outstanding: number
   /**
@@ -99,7 +115,9 @@ type Run = (effect: Effect.Effect<void>) => Fiber.Fiber<void>
 class Served implements ServedSession {
   readonly peer: string
   readonly session: ServerSession
-  readonly socket: Net.Socket
+  /** Where the session's bytes go: what was accepted, or the socket that secures it. */
+  socket: Net.Socket
+  readonly #accepted: Net.Socket
   readonly #drainMillis: number
   readonly #run: Run
   /** Who waits for the connection to end. */
@@ -108,10 +126,19 @@ class Served implements ServedSession {
 
   constructor(socket: Net.Socket, session: ServerSession, drainMillis: number, run: Run) {
     this.socket = socket
+    this.#accepted = socket
     this.session = session
     this.#drainMillis = drainMillis
     this.#run = run
     this.peer = addressOf(socket.remoteAddress, socket.remotePort)
+  }
+
+  get secured(): boolean {
+    return this.socket !== this.#accepted
+  }
+
+  get certificate(): X509Certificate | undefined {
+    return this.socket instanceof TLSSocket ? this.socket.getPeerX509Certificate() : undefined
   }
 
   get outstanding(): number {
@@ -163,8 +190,8 @@ class Served implements ServedSession {
   )
 
   readonly destroy = (): void => {
-    if (this.socket.remotePort === undefined) this.socket.destroy()
-    else this.socket.resetAndDestroy()
+    if (this.#accepted.remotePort === undefined) this.#accepted.destroy()
+    else this.#accepted.resetAndDestroy()
   }
 }
 
@@ -209,6 +236,8 @@ const make = <E, R>(
     yield* wholeNumber("port", options.port, 0, 0, 65535)
     const drainMillis = yield* durationMillis("drainTimeout", options.drainTimeout, 5000)
     const limits = yield* checkedLimits(options.limits)
+    const mode = yield* modeOf(options.tls)
+    const tls = options.tls === undefined || mode === "off" ? undefined : yield* Tls.server(options.tls)
     const counts: MuxServerCounts = {
       sessions: 0,
       requests: 0,
@@ -219,7 +248,8 @@ const make = <E, R>(
       undecodable: 0,
       concurrencyNacks: 0,
       expired: 0,
-      refusals: 0
+      refusals: 0,
+      tlsFailures: 0
     }
     const context = yield* Effect.context<R>()
     const run = Effect.runForkWith(context)
@@ -233,45 +263,74 @@ const make = <E, R>(
       (cause) => void run(Effect.logError("the handler of a request died", cause))
     )
     const served = new Set<Served>()
-    let accepted = 0
+    let acceptedSessions = 0
     let closing = false
 
-    const accept = (socket: Net.Socket): void => {
-      const refused = accepted >= maxSessions
+    const accept = (accepted: Net.Socket): void => {
+      const refused = acceptedSessions >= maxSessions
       const session = new ServerSession({
         connection: {
-          write: (chunk) => socket.write(chunk),
-          end: () => socket.destroySoon(),
-          destroy: () => void socket.destroy(),
-          pause: () => void socket.pause(),
-          resume: () => void socket.resume()
+          write: (chunk) => connection.socket.write(chunk),
+          end: () => connection.socket.destroySoon(),
+          destroy: () => void connection.socket.destroy(),
+          pause: () => void connection.socket.pause(),
+          resume: () => void connection.socket.resume()
         },
         limits,
         window,
+        tls: mode === "off" ? undefined : mode === "always" ? "secured" : {
+          level: mode,
+          begin: () => {
+            detach()
+            run(secure)
+          }
+        },
         counts,
         onRequest: (exchange) => refused ? requests.refuse(exchange) : requests.serve(exchange, connection.peer),
         onEnd: () => {}
       })
-      const connection = new Served(socket, session, drainMillis, run)
+      const connection = new Served(accepted, session, drainMillis, run)
       served.add(connection)
-      if (!refused) accepted++
+      if (!refused) acceptedSessions++
       let fault: unknown
-      socket.on("data", (chunk) => session.receive(chunk))
-      socket.on("drain", () => session.drained())
-      // A client that has closed its half is taken to have left, as Finagle does: replies may never drain.
-      socket.on("end", () => {
-        session.closed(undefined)
-        socket.destroy()
-      })
-      socket.on("error", (error) => {
-        fault = error
-      })
-      socket.on("close", () => {
+      let detach = () => {}
+      /** Gives the session a socket; what it returns takes it away again. */
+      const attach = (socket: Net.Socket): () => void => {
+        const onData = (chunk: Uint8Array) => session.receive(chunk)
+        const onDrain = () => session.drained()
+        // A client that has closed its half is taken to have left, as Finagle does: replies may never drain.
+        const onEnd = () => {
+          session.closed(undefined)
+          socket.destroy()
+        }
+        connection.socket = socket
+        socket.on("data", onData).on("drain", onDrain).on("end", onEnd).on("error", (error) => {
+          fault = error
+        })
+        return () => void socket.pause().off("data", onData).off("drain", onDrain).off("end", onEnd)
+      }
+      const secure = Effect.suspend(() =>
+        Effect.matchEffect(tls!.secure(accepted), {
+          onSuccess: (socket) =>
+            Effect.sync(() => {
+              attach(socket)
+              session.secured()
+            }),
+          onFailure: (failed) => {
+            fault = failed
+            counts.tlsFailures++
+            return Effect.logDebug("a client's connection could not be secured", failed)
+          }
+        })
+      )
+      accepted.on("close", () => {
         served.delete(connection)
-        if (!refused) accepted--
+        if (!refused) acceptedSessions--
         session.closed(fault)
         connection.onClose()
       })
+      if (mode === "always") run(secure)
+      else detach = attach(accepted)
       // Accepted by the kernel before the listener closed.
       if (closing) session.drain()
       else if (refused) {

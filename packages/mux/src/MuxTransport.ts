@@ -1,16 +1,20 @@
-/** Opens mux connections over TCP or Unix sockets: connect, handshake, then a session, each step bounded in time. */
-import { ConnectFailed, Endpoint, type InvalidOption, type RpcError, Stack, type StackShape } from "@scales-rpc/core"
+/**
+ * Opens mux connections over TCP or Unix sockets: connect, TLS if wanted, handshake, then a session, each step bounded
+ * in time.
+ */
+import { type Endpoint, type InvalidOption, type RpcError, Stack, type StackShape } from "@scales-rpc/core"
 import { durationMillis, wholeNumber } from "@scales-rpc/core/options"
+import { Socket, Tls } from "@scales-rpc/core/socket"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import type * as Scope from "effect/Scope"
-import * as Net from "node:net"
+import type * as Net from "node:net"
 import { ClientContexts } from "./ClientContexts.ts"
 import { type ClientCounts, ClientSession } from "./ClientSession.ts"
 import { checkedLimits } from "./limitOptions.ts"
 import type { Limits } from "./Message.ts"
 import { Mux } from "./Mux.ts"
+import { modeOf, type TlsMode } from "./tlsMode.ts"
 
 /** Options of the transport. */
 export interface MuxTransportOptions {
@@ -26,6 +30,11 @@ export interface MuxTransportOptions {
   readonly window?: number | undefined
   /** What is accepted from a server; the defaults are `Message.defaultLimits`. */
   readonly limits?: Partial<Limits> | undefined
+  /**
+   * TLS, from the first byte on unless `mode` says otherwise: `desired`: if the server offers it in the mux handshake;
+   * `required`: negotiated in the same way, and no connection without; `off`: none, for configurations. Default: none.
+   */
+  readonly tls?: (Tls.TlsClientOptions & { readonly mode?: TlsMode | undefined }) | undefined
 }
 
 interface Settings {
@@ -35,62 +44,23 @@ interface Settings {
   readonly pingTimeoutMillis: number
   readonly window: number
   readonly limits: Limits
+  readonly tls: { readonly mode: Exclude<TlsMode, "off">; readonly client: Tls.TlsClient } | undefined
 }
 
 const settingsOf = (options: MuxTransportOptions): Effect.Effect<Settings, InvalidOption> =>
   Effect.gen(function*() {
     const limits = yield* checkedLimits(options.limits)
+    const mode = yield* modeOf(options.tls)
     return {
       connectTimeoutMillis: yield* durationMillis("connectTimeout", options.connectTimeout, 1000, 1),
       handshakeTimeoutMillis: yield* durationMillis("handshakeTimeout", options.handshakeTimeout, 1000, 1),
       pingIntervalMillis: yield* durationMillis("pingInterval", options.pingInterval, 5000, 1),
       pingTimeoutMillis: yield* durationMillis("pingTimeout", options.pingTimeout, 4000, 1),
       window: yield* wholeNumber("window", options.window, 0x7fffffff, 1, 0x7fffffff),
-      limits
+      limits,
+      tls: mode === "off" ? undefined : { mode, client: yield* Tls.client(options.tls) }
     }
   })
-
-/** A name with several addresses fails with an error that has no text of its own, one for each address inside. */
-const firstOf = (cause: unknown): unknown => cause instanceof AggregateError ? cause.errors[0] ?? cause : cause
-
-/** A connected socket, destroyed when the scope closes. */
-const openSocket = (
-  endpoint: Endpoint,
-  timeoutMillis: number
-): Effect.Effect<Net.Socket, ConnectFailed, Scope.Scope> => {
-  let resolved = Endpoint.isUnix(endpoint) || Net.isIP(endpoint.host) !== 0
-  const failed = (cause: unknown) =>
-    Effect.fail(new ConnectFailed({ endpoint, phase: resolved ? "connect" : "resolve", cause }))
-  return Effect.acquireRelease(
-    Effect.callback<Net.Socket, ConnectFailed>((resume) => {
-      const socket = Net.connect(
-        Endpoint.isUnix(endpoint)
-          ? { path: endpoint.host }
-          : { host: endpoint.host, port: endpoint.port, noDelay: true, keepAlive: true }
-      )
-      const onError = (cause: unknown) => {
-        socket.destroy()
-        resume(failed(firstOf(cause)))
-      }
-      socket.once("lookup", (error: unknown) => {
-        if (error === null || error === undefined) resolved = true
-      })
-      socket.once("error", onError)
-      socket.once("connect", () => {
-        socket.off("error", onError)
-        // From here on an error is the session's; until it listens, a socket that breaks must not throw.
-        socket.on("error", () => {})
-        resume(Effect.succeed(socket))
-      })
-      return Effect.sync(() => socket.destroy())
-    }),
-    (socket) => Effect.sync(() => socket.destroy()),
-    { interruptible: true }
-  ).pipe(Effect.timeoutOrElse({
-    duration: timeoutMillis,
-    orElse: () => failed(`no connection within ${timeoutMillis} ms`)
-  }))
-}
 
 /** What all connections of a transport share. */
 interface Shared {
@@ -98,65 +68,110 @@ interface Shared {
   readonly settings: Settings
   readonly contexts: ClientContexts
   readonly counts: ClientCounts
-  readonly sessions: Map<ClientSession, Endpoint>
+  readonly sessions: Map<Connection, Endpoint>
 }
+
+/** What waits for the next step of a connection's handshake. */
+type Step = (result: Effect.Effect<"open" | "secure", RpcError>) => void
 
 const connect = (shared: Shared, endpoint: Endpoint) =>
   Effect.gen(function*() {
-    const socket = yield* openSocket(endpoint, shared.settings.connectTimeoutMillis)
-    const session = yield* Effect.acquireRelease(
-      Effect.callback<ClientSession, RpcError>((resume) => {
-        const session = start(shared, endpoint, socket, (fault) => {
-          resume(fault === undefined ? Effect.succeed(session) : Effect.fail(fault))
-        })
-        shared.sessions.set(session, endpoint)
-        session.start()
-        // Broken between its connecting and now: nobody will say so again.
-        if (socket.destroyed) session.connectionLost(socket.errored ?? "the connection was lost at once")
-        return Effect.sync(() => session.close("the attempt to connect was given up"))
-      }),
-      (session) => Effect.sync(() => session.close("the connection was closed by the client")),
-      { interruptible: true }
-    )
+    const { connectTimeoutMillis, tls } = shared.settings
+    const socket = yield* Socket.open(endpoint, {
+      connectTimeoutMillis,
+      tls: tls?.mode === "always" ? tls.client : undefined
+    })
+    const connection = new Connection(shared, endpoint)
+    const { session } = connection
+    yield* Effect.addFinalizer(() => Effect.sync(() => session.close("the connection was closed by the client")))
+    const next = yield* connection.use(socket, () => session.start())
+    if (next === "secure") {
+      const secured = yield* Effect.tapError(
+        tls!.client.secure(socket, endpoint),
+        (fault) => Effect.sync(() => session.refused(fault))
+      )
+      yield* connection.use(secured, () => session.secured())
+    }
     return { send: session.send, status: session.status, open: Effect.void }
   })
 
-/** Joins a socket and a session. */
-const start = (
-  shared: Shared,
-  endpoint: Endpoint,
-  socket: Net.Socket,
-  onReady: (fault: RpcError | undefined) => void
-): ClientSession => {
-  const { settings, stack } = shared
-  const session = new ClientSession({
-    endpoint,
-    sink: { write: (chunk) => socket.write(chunk) },
-    limits: settings.limits,
-    window: settings.window,
-    pingIntervalMillis: settings.pingIntervalMillis,
-    pingTimeoutMillis: settings.pingTimeoutMillis,
-    handshakeTimeoutMillis: settings.handshakeTimeoutMillis,
-    now: stack.now,
-    deadlines: stack.deadlines,
-    contexts: shared.contexts,
-    counts: shared.counts,
-    onReady,
-    onEnd: () => {
-      shared.sessions.delete(session)
-      // What was written still goes out (an Rdrain, say); a peer that does not read cannot hold the socket, the scope destroys it.
-      socket.end()
-    }
-  })
-  let cause: unknown = "the server closed the connection"
-  socket.on("data", (chunk: Buffer) => session.receive(chunk))
-  socket.on("drain", () => session.writable())
-  socket.on("error", (error) => {
-    cause = error
-  })
-  socket.once("end", () => session.connectionLost(cause))
-  socket.once("close", () => session.connectionLost(cause))
-  return session
+/**
+ * A session, and the socket that it is on: the one that was connected, and after TLS was negotiated the one that
+ * secures it.
+ */
+class Connection {
+  readonly session: ClientSession
+  #socket: Net.Socket | undefined
+  #step: Step = () => {}
+  /** Takes the socket from the session; what comes from then on waits for whoever reads it next. */
+  #detach: () => void = () => {}
+
+  constructor(shared: Shared, endpoint: Endpoint) {
+    const { settings, stack } = shared
+    const { tls } = settings
+    this.session = new ClientSession({
+      endpoint,
+      sink: { write: (chunk) => this.#socket!.write(chunk) },
+      limits: settings.limits,
+      window: settings.window,
+      pingIntervalMillis: settings.pingIntervalMillis,
+      pingTimeoutMillis: settings.pingTimeoutMillis,
+      handshakeTimeoutMillis: settings.handshakeTimeoutMillis,
+      tls: tls === undefined ? undefined : tls.mode === "always" ? "secured" : {
+        level: tls.mode,
+        begin: () => {
+          this.#detach()
+          this.#step(Effect.succeed("secure"))
+        }
+      },
+      now: stack.now,
+      deadlines: stack.deadlines,
+      contexts: shared.contexts,
+      counts: shared.counts,
+      onReady: (fault) => this.#step(fault === undefined ? Effect.succeed("open") : Effect.fail(fault)),
+      onEnd: () => {
+        shared.sessions.delete(this)
+        // What was written still goes out (an Rdrain, say); a peer that does not read cannot hold the socket, the scope destroys it.
+        this.#socket?.end()
+      }
+    })
+    shared.sessions.set(this, endpoint)
+  }
+
+  /** Whether what is sent is encrypted. */
+  get secured(): boolean {
+    return this.#socket !== undefined && "encrypted" in this.#socket
+  }
+
+  /** Joins the session to a socket, goes on with `step`, and waits until the session is open or asks for TLS. */
+  use(socket: Net.Socket, step: () => void): Effect.Effect<"open" | "secure", RpcError> {
+    return Effect.callback((resume) => {
+      this.#step = resume
+      this.#attach(socket)
+      // Broken between its connecting and now: nobody will say so again.
+      if (socket.destroyed) this.#lost(socket.errored ?? "the connection was lost at once")
+      else step()
+      return Effect.sync(() => this.session.close("the attempt to connect was given up"))
+    })
+  }
+
+  #attach(socket: Net.Socket): void {
+    const { session } = this
+    let cause: unknown = "the server closed the connection"
+    const lost = () => this.#lost(cause)
+    const onData = (chunk: Buffer) => session.receive(chunk)
+    const onDrain = () => session.writable()
+    socket.on("data", onData).on("drain", onDrain).once("end", lost).once("close", lost).on("error", (error) => {
+      cause = error
+    })
+    this.#socket = socket
+    this.#detach = () =>
+      void socket.pause().off("data", onData).off("drain", onDrain).off("end", lost).off("close", lost)
+  }
+
+  #lost(cause: unknown): void {
+    this.session.connectionLost(Tls.lateFailure(cause) ?? cause)
+  }
 }
 
 /**
@@ -189,11 +204,15 @@ export const layer = (options: MuxTransportOptions = {}): Layer.Layer<"Mux/Conne
       yield* stack.register({
         role: "transport",
         description: "mux sessions over sockets",
-        options: { ...settings },
+        options: {
+          ...settings,
+          tls: settings.tls && { mode: settings.tls.mode, ...settings.tls.client.description }
+        },
         snapshot: () => ({
           ...counts,
-          sessions: Array.from(shared.sessions, ([session, endpoint]) => ({
+          sessions: Array.from(shared.sessions, ([{ secured, session }, endpoint]) => ({
             endpoint: endpoint.key,
+            secured,
             state: session.status.state,
             outstanding: session.outstanding,
             tags: session.tagsInUse

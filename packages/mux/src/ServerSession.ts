@@ -8,7 +8,7 @@ import { decode } from "./Decode.ts"
 import { Fragments } from "./Fragments.ts"
 import { FrameReader } from "./FrameReader.ts"
 import { type ChunkSink, FrameWriter } from "./FrameWriter.ts"
-import { initHeaders, probeText, requiresTls, windowOf } from "./Handshake.ts"
+import { initHeaders, levelOf, negotiateTls, probeText, type SessionTls, tlsLevelOf, windowOf } from "./Handshake.ts"
 import {
   controlTag,
   type Limits,
@@ -61,6 +61,8 @@ export interface ServerSessionOptions {
   readonly limits: Limits
   /** Bytes of one fragment that the client may send: the `mux-framer` that is offered. */
   readonly window: number
+  /** Default: none is offered, and none taken. */
+  readonly tls?: SessionTls | undefined
   /** Counted up by the session; sessions may share one. */
   readonly counts: ServerCounts
   /** A request has come: to be answered with `exchange.reply`, now or later. */
@@ -77,6 +79,12 @@ const backlogReplies = 16 * 1024
 const noContexts: ReadonlyArray<Pair> = []
 const nothing = new Uint8Array(0)
 
+/** Finagle's words for levels of TLS that do not meet. */
+const incompatible = "Could not negotiate whether to use TLS or not.. Remote Info: Not Available"
+
+const betweenError = (): MuxDecodeError =>
+  new MuxDecodeError({ kind: "frame", what: "bytes came between Tinit and TLS" })
+
 /** One session, from the first byte of its connection to the last. */
 export class ServerSession {
   readonly #options: ServerSessionOptions
@@ -86,8 +94,11 @@ export class ServerSession {
   /** Requests by tag: those that run, and those whose reply has not left. */
   readonly #exchanges = new Map<number, ServerExchange>()
   #running = 0
-  /** `probed`: the client may send Tinit now. `ending`: nothing is read any more, what is queued still leaves. */
-  #phase: "new" | "probed" | "open" | "ending" | "ended" = "new"
+  /**
+   * `probed`: the client may send Tinit now. `securing`: both sides have agreed on TLS, and it is not there yet.
+   * `ending`: nothing is read any more, what is queued still leaves.
+   */
+  #phase: "new" | "probed" | "securing" | "open" | "ending" | "ended" = "new"
   #drain: "none" | "asked" | "granted" = "none"
   #paused = false
   #pong: (() => void) | undefined = undefined
@@ -125,6 +136,8 @@ export class ServerSession {
     if (this.#deaf) return
     try {
       this.#reader.push(chunk, this.#onFrame)
+      // Whoever sits in between could put bytes here that would be taken for the client's once the connection is secured.
+      if (this.#phase === "securing" && this.#reader.pending > 0) throw betweenError()
     } catch (error) {
       if (!(error instanceof MuxDecodeError)) throw error
       this.#options.counts.undecodable++
@@ -132,10 +145,16 @@ export class ServerSession {
       this.#options.connection.destroy()
       return
     }
+    if (this.#phase === "securing") return this.#beginTls()
     if (!this.#paused && this.#backlogged(1)) {
       this.#paused = true
       this.#options.connection.pause()
     }
+  }
+
+  /** TLS has begun: from here on `receive` and the connection are secured. */
+  secured(): void {
+    if (this.#phase === "securing") this.#phase = "open"
   }
 
   /** The connection takes more bytes. */
@@ -157,7 +176,7 @@ export class ServerSession {
    * is answered; a session still in its handshake ends at once.
    */
   drain(): void {
-    if (this.#phase === "new" || this.#phase === "probed") return this.#finish()
+    if (this.#phase === "new" || this.#phase === "probed" || this.#phase === "securing") return this.#finish()
     if (this.#phase !== "open" || this.#drain !== "none") return
     this.#drain = "asked"
     this.#writer.send({ _tag: "Tdrain", tag: controlTag })
@@ -229,25 +248,36 @@ export class ServerSession {
       return
     }
     if (this.#phase === "probed" && message._tag === "Tinit") return this.#onInit(message)
-    // A client may skip the handshake, or stop after the probe.
+    if (this.#phase === "securing") throw betweenError()
+    // A client may skip the handshake, or stop after the probe: then it offers no TLS.
+    if (levelOf(this.#options.tls) === "required") return this.#refuse(message.tag, incompatible)
     this.#phase = "open"
     this.#onSessionMessage(message)
   }
 
+  #refuse(tag: number, why: string): void {
+    this.#writer.send({ _tag: "Rerr", tag, why })
+    this.#finish()
+  }
+
   #onInit(message: Tinit): void {
-    const refuse = (why: string): void => {
-      this.#writer.send({ _tag: "Rerr", tag: message.tag, why })
-      this.#finish()
-    }
-    if (message.version !== version) return refuse(`Unsupported Mux version: ${message.version}`)
-    this.#writer.send({ _tag: "Rinit", tag: message.tag, version, headers: initHeaders(this.#options.window) })
-    if (requiresTls(message.headers)) {
-      return refuse("Could not negotiate whether to use TLS or not.. Remote Info: Not Available")
-    }
+    const { tls, window: ours } = this.#options
+    if (message.version !== version) return this.#refuse(message.tag, `Unsupported Mux version: ${message.version}`)
+    this.#writer.send({ _tag: "Rinit", tag: message.tag, version, headers: initHeaders(ours, levelOf(tls)) })
+    const agreed = tls === "secured" ? "plain" : negotiateTls(levelOf(tls), tlsLevelOf(message.headers))
+    if (agreed === "incompatible") return this.#refuse(message.tag, incompatible)
     const window = windowOf(message.headers)
-    if (typeof window !== "number") return refuse(window.wrong)
+    if (typeof window !== "number") return this.#refuse(message.tag, window.wrong)
     this.#writer.window = window
-    this.#phase = "open"
+    this.#phase = agreed === "tls" ? "securing" : "open"
+  }
+
+  /** The Rinit leaves in the clear, and nothing behind it. */
+  #beginTls(): void {
+    this.#writer.flush()
+    this.#writer.whenEmpty(() => {
+      if (this.#options.tls !== undefined && this.#options.tls !== "secured") this.#options.tls.begin()
+    })
   }
 
   #onSessionMessage(message: Message): void {

@@ -1,4 +1,6 @@
 /** Stand-ins for each role of a stack, for tests without sockets. */
+export * as BalancerConformance from "./BalancerConformance.ts"
+export * as Certificates from "./Certificates.ts"
 export * as Mock from "./Mock.ts"
 export * as Recorder from "./Recorder.ts"
 export { type Script, type ScriptedConnection, ScriptedConnector } from "./ScriptedConnector.ts"
