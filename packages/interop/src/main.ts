@@ -12,13 +12,15 @@ import * as Exit from "effect/Exit"
 import * as Logger from "effect/Logger"
 import { parseArgs } from "node:util"
 import { budget, Full, type Tally } from "./Suite.ts"
+import * as ThriftFamily from "./thrift/family.ts"
 import * as ThriftMuxFamily from "./thriftmux/family.ts"
 
 /** A family runs its cases that `select` picks, and says how they ended. */
 type Family = (select: (name: string) => boolean, deadline: number) => Effect.Effect<Tally>
 
 const families: Readonly<Record<string, Family>> = {
-  thriftmux: ThriftMuxFamily.run
+  thriftmux: ThriftMuxFamily.run,
+  thrift: ThriftFamily.run
 }
 
 const usage = (what: string): never => {

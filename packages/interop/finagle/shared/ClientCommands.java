@@ -39,7 +39,7 @@ import scala.runtime.BoxedUnit;
 final class ClientCommands<Q, A> implements Console.Commands {
   /** What differs between the protocols. */
   interface Peer<Q, A> {
-    /** A new client; `options` holds its client id, timeout and window. */
+    /** A new client; `options` holds its client id, timeout, window and TLS. */
     Service<Q, A> connect(Name name, Words options, Counters counters);
 
     /** A call ready to be sent any number of times. */
@@ -127,10 +127,11 @@ final class ClientCommands<Q, A> implements Console.Commands {
     }
   }
 
-  /** One client, so one connection an endpoint, for each combination of client id, timeout and window. */
+  /** One client, so one connection an endpoint, for each combination of client id, timeout, window and TLS. */
   private Service<Q, A> service(Words options) {
     List<String> key = Arrays.asList(options.option("client-id", null), options.option("timeout", null),
-      options.option("window", null));
+      options.option("window", null), options.option("tls", null), options.option("certificate", null),
+      options.option("ca", null), options.option("hostname", null));
     return services.computeIfAbsent(key, (fresh) -> peer.connect(name, options, counters));
   }
 

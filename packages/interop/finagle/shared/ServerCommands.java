@@ -2,17 +2,6 @@ import com.twitter.finagle.ListeningServer;
 import com.twitter.finagle.Mux$param$MaxFrameSize;
 import com.twitter.finagle.Mux$param$MaxFrameSize$;
 import com.twitter.finagle.Stack;
-import com.twitter.finagle.param.OppTls;
-import com.twitter.finagle.ssl.ApplicationProtocols;
-import com.twitter.finagle.ssl.CipherSuites;
-import com.twitter.finagle.ssl.ClientAuth;
-import com.twitter.finagle.ssl.KeyCredentials;
-import com.twitter.finagle.ssl.OpportunisticTls;
-import com.twitter.finagle.ssl.Protocols;
-import com.twitter.finagle.ssl.TrustCredentials;
-import com.twitter.finagle.ssl.client.SslClientConfiguration;
-import com.twitter.finagle.ssl.server.SslServerConfiguration;
-import com.twitter.finagle.transport.Transport;
 import com.twitter.finagle.util.DefaultTimer;
 import com.twitter.util.Duration;
 import com.twitter.util.Future;
@@ -23,20 +12,10 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.function.Function;
-import scala.Option;
 import scala.runtime.BoxedUnit;
 
 /** The commands of a server, whatever it serves. */
 final class ServerCommands implements Console.Commands {
-  private static final SslServerConfiguration SERVER_WITHOUT_KEYS = new SslServerConfiguration(
-    KeyCredentials.Unspecified$.MODULE$, ClientAuth.Unspecified$.MODULE$, TrustCredentials.Unspecified$.MODULE$,
-    CipherSuites.Unspecified$.MODULE$, Protocols.Unspecified$.MODULE$, ApplicationProtocols.Unspecified$.MODULE$,
-    false);
-  private static final SslClientConfiguration CLIENT_WITHOUT_KEYS = new SslClientConfiguration(Option.empty(),
-    Option.empty(), KeyCredentials.Unspecified$.MODULE$, TrustCredentials.Unspecified$.MODULE$,
-    CipherSuites.Unspecified$.MODULE$, Protocols.Unspecified$.MODULE$, ApplicationProtocols.Unspecified$.MODULE$,
-    false);
-
   private final Sessions sessions;
   private final Handler handler;
   private final Counters counters;
@@ -54,31 +33,18 @@ final class ServerCommands implements Console.Commands {
     this.port = ((InetSocketAddress) server.boundAddress()).getPort();
   }
 
-  /** The client or server with the window of `--window`, in bytes, and the level of `--tls`, when they are given. */
+  /** The client or server with the window of `--window`, in bytes, and the TLS of `--tls`, when they are given. */
   static <T extends Stack.Parameterized<?>> T configured(T stack, Words options) {
     T configured = stack;
     if (options.has("window")) {
       StorageUnit window = StorageUnit.fromBytes(Long.parseLong(options.option("window", "")));
       configured = with(configured, new Mux$param$MaxFrameSize(window), Mux$param$MaxFrameSize$.MODULE$.param());
     }
-    if (options.has("tls")) {
-      // A level is told to the peer whether or not there are keys, and without keys no TLS could start.
-      OpportunisticTls.Level level = switch (options.option("tls", "")) {
-        case "desired" -> OpportunisticTls.Desired$.MODULE$;
-        case "required" -> OpportunisticTls.Required$.MODULE$;
-        default -> throw new IllegalArgumentException("--tls desired or required");
-      };
-      configured = with(configured, OppTls.apply(Option.apply(level)), OppTls.param());
-      configured = with(configured, new Transport.ServerSsl(Option.apply(SERVER_WITHOUT_KEYS)),
-        Transport.ServerSsl$.MODULE$.param());
-      configured = with(configured, new Transport.ClientSsl(Option.apply(CLIENT_WITHOUT_KEYS)),
-        Transport.ClientSsl$.MODULE$.param());
-    }
-    return configured;
+    return Tls.configured(configured, options);
   }
 
   @SuppressWarnings("unchecked")
-  private static <T extends Stack.Parameterized<?>, P> T with(T stack, P value, Stack.Param<P> param) {
+  static <T extends Stack.Parameterized<?>, P> T with(T stack, P value, Stack.Param<P> param) {
     return ((Stack.Parameterized<T>) stack).configured(value, param);
   }
 

@@ -10,7 +10,8 @@ import java.util.regex.Pattern;
 final class Words {
   private static final Set<String> FLAGS = Set.of("reject-sessions", "finagle-stats", "hex");
   private static final Set<String> VALUES = Set.of("port", "window", "client-id", "timeout", "cancel", "dtab", "dst",
-    "context", "header", "pad", "requests", "concurrency", "discards", "seed", "tls", "forward");
+    "context", "header", "pad", "requests", "concurrency", "discards", "seed", "tls", "certificate",
+    "key", "ca", "clients", "hostname", "forward");
   private static final Pattern FILLER = Pattern.compile("\\{x:(\\d+)\\}");
 
   final List<String> plain = new ArrayList<>();

@@ -25,7 +25,7 @@ export interface HandlerEvent {
 }
 
 /** What a handler sees of its call through `Rpc.Inbound`. */
-const seenInbound = Effect.map(Effect.service(Rpc.Inbound), (inbound) => {
+export const seenInbound = Effect.map(Effect.service(Rpc.Inbound), (inbound) => {
   const { context, deadline, peer } = inbound!
   const trace = context.get(Trace)
   return {
@@ -43,7 +43,7 @@ const seenInbound = Effect.map(Effect.service(Rpc.Inbound), (inbound) => {
 })
 
 /** JSON of anything that a handler saw: 64-bit numbers as decimal text. */
-const json = (value: unknown): string =>
+export const json = (value: unknown): string =>
   JSON.stringify(value, (_, field) => typeof field === "bigint" ? String(field) : field)
 
 /** The failure that a text asks for: as Finagle's peer does it. */

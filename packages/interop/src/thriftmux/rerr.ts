@@ -206,26 +206,5 @@ export const rerr = theme<Peers>("Rerr", [
       const { client } = yield* finagleClient(version2)
       assert.match(refused(yield* client.call(["ping"])).message!, /Unsupported Mux version: 2/)
     })
-  ),
-  holds(
-    "a server of Finagle's that requires TLS fails our connection in the handshake; one that desires it serves us",
-    Effect.gen(function*() {
-      const required = yield* Finagle.server("tm22", { tls: "required" })
-      yield* neverOpen((yield* connect(uriOf(required))).echo, /handshake failed .*the server requires TLS$/)
-      const desired = yield* Finagle.server("tm22", { tls: "desired" })
-      assert.equal(yield* (yield* connect(uriOf(desired))).echo.ping(), "pong")
-    })
-  ),
-  holds(
-    "a client of Finagle's that requires TLS fails in our handshake; one that desires it is served",
-    Effect.gen(function*() {
-      const { address, server } = yield* serve()
-      const required = yield* Finagle.client("tm22", [address], { tls: "required" })
-      const { exception } = refused(yield* required.call(["ping"]))
-      assert.equal(exception, "com.twitter.finagle.mux.transport.IncompatibleNegotiationException")
-      assert.equal(server.counts.requests, 0)
-      const desired = yield* Finagle.client("tm22", [address], { tls: "desired" })
-      assert.equal(result(yield* desired.call(["ping"])), "pong")
-    })
   )
 ])

@@ -1,5 +1,6 @@
 import com.twitter.finagle.Name;
 import com.twitter.finagle.Service;
+import com.twitter.finagle.Thrift;
 import com.twitter.finagle.ThriftMux;
 import com.twitter.finagle.context.Contexts;
 import com.twitter.finagle.thrift.ClientId;
@@ -22,7 +23,7 @@ import org.apache.thrift.protocol.TProtocol;
 import org.apache.thrift.protocol.TSet;
 import org.apache.thrift.protocol.TType;
 
-/** Calls of echo.thrift through Finagle's ThriftMux client. */
+/** Calls of echo.thrift through Finagle's client of ThriftMux, or of plain Thrift. */
 final class EchoClient implements ClientCommands.Peer<ThriftClientRequest, byte[]> {
   private interface Reader {
     Object read(TProtocol in) throws TException;
@@ -30,9 +31,24 @@ final class EchoClient implements ClientCommands.Peer<ThriftClientRequest, byte[
 
   private static final AtomicInteger sequence = new AtomicInteger();
 
+  private final boolean mux;
+
+  EchoClient(boolean mux) {
+    this.mux = mux;
+  }
+
   @Override
   public Service<ThriftClientRequest, byte[]> connect(Name name, Words options, Counters counters) {
+    if (!mux) return connectThrift(name, options, counters);
     ThriftMux.Client client = ServerCommands.configured(ThriftMux.client(), options)
+      .withRequestTimeout(ClientCommands.timeout(options));
+    if (options.has("client-id")) client = client.withClientId(new ClientId(options.option("client-id", "")));
+    if (counters != null) client = client.withStatsReceiver(counters);
+    return client.newService(name, "echo");
+  }
+
+  private static Service<ThriftClientRequest, byte[]> connectThrift(Name name, Words options, Counters counters) {
+    Thrift.Client client = ServerCommands.configured(Thrift.client(), options)
       .withRequestTimeout(ClientCommands.timeout(options));
     if (options.has("client-id")) client = client.withClientId(new ClientId(options.option("client-id", "")));
     if (counters != null) client = client.withStatsReceiver(counters);
@@ -76,7 +92,7 @@ final class EchoClient implements ClientCommands.Peer<ThriftClientRequest, byte[
         Codec.readIndex(in).forEach((key, numbers) -> texts.put(key, numbers.stream().map(String::valueOf).toList()));
         return texts;
       });
-      case "note" -> note(words.at(1));
+      case "note" -> note(words.at(1), !mux);
       default -> call(method, (out) -> {}, (in) -> null);
     };
   }
@@ -113,7 +129,7 @@ final class EchoClient implements ClientCommands.Peer<ThriftClientRequest, byte[
 
       @Override
       public ThriftClientRequest request() {
-        return EchoClient.request(method, TMessageType.CALL, arguments);
+        return EchoClient.request(method, TMessageType.CALL, false, arguments);
       }
 
       @Override
@@ -140,12 +156,12 @@ final class EchoClient implements ClientCommands.Peer<ThriftClientRequest, byte[
     };
   }
 
-  /** Finagle refuses a oneway request on ThriftMux: this sends a ONEWAY message and waits for its (empty) reply. */
-  private static ClientCommands.Call<ThriftClientRequest, byte[]> note(String text) {
+  /** Finagle refuses a oneway request on ThriftMux: there this sends a ONEWAY message and waits for its (empty) reply. */
+  private static ClientCommands.Call<ThriftClientRequest, byte[]> note(String text, boolean oneway) {
     return new ClientCommands.Call<>() {
       @Override
       public ThriftClientRequest request() {
-        return EchoClient.request("note", TMessageType.ONEWAY, (out) -> Codec.text(out, 1, text));
+        return EchoClient.request("note", TMessageType.ONEWAY, oneway, (out) -> Codec.text(out, 1, text));
       }
 
       @Override
@@ -155,9 +171,9 @@ final class EchoClient implements ClientCommands.Peer<ThriftClientRequest, byte[
     };
   }
 
-  private static ThriftClientRequest request(String method, byte type, Codec.Writer arguments) {
+  private static ThriftClientRequest request(String method, byte type, boolean oneway, Codec.Writer arguments) {
     try {
-      return new ThriftClientRequest(Codec.message(method, type, sequence.incrementAndGet(), arguments), false);
+      return new ThriftClientRequest(Codec.message(method, type, sequence.incrementAndGet(), arguments), oneway);
     } catch (TException error) {
       throw new IllegalStateException(error);
     }

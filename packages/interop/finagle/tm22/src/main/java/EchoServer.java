@@ -1,3 +1,4 @@
+import com.twitter.finagle.Path;
 import com.twitter.finagle.Service;
 import com.twitter.finagle.SimpleFilter;
 import com.twitter.finagle.context.Contexts;
@@ -5,6 +6,7 @@ import com.twitter.finagle.context.LocalContext;
 import com.twitter.finagle.mux.Request;
 import com.twitter.finagle.mux.Response;
 import com.twitter.finagle.thrift.ThriftClientRequest;
+import com.twitter.io.Buf;
 import com.twitter.util.Future;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
@@ -20,6 +22,10 @@ import org.apache.thrift.protocol.TMessageType;
 import org.apache.thrift.protocol.TProtocol;
 import org.apache.thrift.protocol.TSet;
 import org.apache.thrift.protocol.TType;
+import scala.Option;
+import scala.Tuple2;
+import scala.collection.Iterable;
+import scala.jdk.javaapi.CollectionConverters;
 
 /** The service of echo.thrift for one session. */
 final class EchoServer extends Service<byte[], byte[]> {
@@ -66,8 +72,11 @@ final class EchoServer extends Service<byte[], byte[]> {
         case "slow" -> handler.late(millis(in), bytes(call, (out) -> Codec.text(out, 0, "slow")), session);
         case "seen" -> {
           if (next != null) yield next.apply(new ThriftClientRequest(bytes, false));
-          Request request = Contexts.local().apply(REQUEST);
-          String seen = Json.write(handler.seen(session, request.destination(), request.contexts()));
+          Option<Request> mux = Contexts.local().get(REQUEST);
+          // Plain Thrift has neither.
+          Path destination = mux.isEmpty() ? Path.empty() : mux.get().destination();
+          Iterable<Tuple2<Buf, Buf>> headers = mux.isEmpty() ? CollectionConverters.asScala(List.of()) : mux.get().contexts();
+          String seen = Json.write(handler.seen(session, destination, headers));
           yield reply(call, (out) -> Codec.text(out, 0, seen));
         }
         case "blob" -> {
