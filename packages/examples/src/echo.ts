@@ -1,7 +1,6 @@
 /** The Echo service of `idl/echo.thrift`, and a server's handlers for it. */
 import { Rpc, Trace } from "@scales-rpc/core"
-import { ThriftService } from "@scales-rpc/thrift"
-import type { ThriftMuxServer } from "@scales-rpc/thriftmux"
+import { type ThriftServer, ThriftService } from "@scales-rpc/thrift"
 import { Effect } from "effect"
 import { Overdrawn, Refused } from "../gen/echo_types.js"
 import * as EchoGen from "../gen/Echo.js"
@@ -9,8 +8,8 @@ import * as EchoGen from "../gen/Echo.js"
 /** The service: `yield* Echo` gives its typed methods. */
 export class Echo extends ThriftService<Echo>()("Echo", EchoGen) {}
 
-/** Handlers that answer what the IDL says; `extraMillis` says how much longer `passMessage` takes than it must. */
-export const echoHandlers = (extraMillis: () => number = () => 0): ThriftMuxServer.Handlers<typeof Echo> => ({
+/** Handlers for servers of either kind that answer what the IDL says; `extraMillis` says how much longer `passMessage` takes than it must. */
+export const echoHandlers = (extraMillis: () => number = () => 0): ThriftServer.Handlers<typeof Echo> => ({
   ping: () => Effect.succeed("pong"),
   touch: () => Effect.void,
   passMessage: (message) => {

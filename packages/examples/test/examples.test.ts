@@ -41,6 +41,17 @@ it.live("client.ts calls a server and prints the reply", () =>
     assert.match(stdout, /text: 'hi!'/)
   }))
 
+it.live("framed.ts shares two connections, speaks two protocols, and sends what nobody answers", () =>
+  Effect.gen(function*() {
+    const { code, stderr, stdout } = yield* run(pathOf("src/framed.ts"))
+    assert.strictEqual(stderr, "")
+    assert.strictEqual(code, 0)
+    assert.strictEqual(
+      stdout,
+      "binary: 8 replies over 2 connections\nheard: nobody answers this\ncompact: hi!\n"
+    )
+  }))
+
 /**
  * Loads a program that serves Echo, and another server beside it, tells the program to stop with calls on it, and sees every call
  * answered, those of the load and one that only the program can answer.

@@ -90,6 +90,23 @@ it.live("the docs' server serves their client and their promises, and drains whe
     assert.strictEqual(server.stderr(), "")
   }))
 
+it.live("the Thrift guide's server serves its client, and drains when it is told to", () =>
+  Effect.gen(function*() {
+    const server = yield* start(placed(named("docs/thrift.md", "server.ts"), "port: 9090", "port: 0"))
+    const [, port] = yield* server.line(/listening on tcp:\/\/0\.0\.0\.0:(\d+)\n/)
+    placed(named("docs/thrift.md", "live.ts"), "localhost:9090", `localhost:${port}`)
+    const { code, stderr, stdout } = yield* run(
+      placed(named("docs/thrift.md", "client.ts"), "./live.ts", "./live.run.ts")
+    )
+    assert.strictEqual(stderr, "")
+    assert.strictEqual(code, 0)
+    assert.match(stdout, /declared: Refused\n/)
+    assert.match(stdout, /hi!\n$/)
+    server.child.kill("SIGTERM")
+    assert.strictEqual(yield* server.ended, 0)
+    assert.strictEqual(server.stderr(), "")
+  }))
+
 describe("the tests of the docs", async () => {
   // The tests among the fences are tests of this file.
   const tests = fences.filter(isTest)
@@ -98,7 +115,8 @@ describe("the tests of the docs", async () => {
     "docs/sinks.md",
     "docs/sinks.md",
     "docs/testing.md",
-    "docs/testing.md"
+    "docs/testing.md",
+    "docs/tls.md"
   ])
   for (const { path } of tests) await import(/* @vite-ignore */ path)
 })
@@ -107,7 +125,15 @@ describe("the tests of the docs", async () => {
 it.live("what is no program and no test loads", () =>
   Effect.gen(function*() {
     const programs = fences.filter(isProgram).map(({ document }) => document)
-    const tried = ["README.md", "README.md", "docs/getting-started.md", "docs/promises.md", "docs/server.md"]
+    const tried = [
+      "README.md",
+      "README.md",
+      "docs/getting-started.md",
+      "docs/promises.md",
+      "docs/server.md",
+      "docs/thrift.md",
+      "docs/thrift.md"
+    ]
     assert.deepStrictEqual(programs, tried, "a program that no test runs")
     const loader = writeLoader(fences.filter((fence) => !isProgram(fence) && !isTest(fence)))
     assert.deepInclude(yield* run(loader), { code: 0, stdout: "", stderr: "" })

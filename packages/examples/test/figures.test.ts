@@ -14,8 +14,11 @@ import {
   Stacks
 } from "@scales-rpc/core"
 import { Mux } from "@scales-rpc/mux"
+import { Protocols, Thrift } from "@scales-rpc/thrift"
 import { ThriftMux } from "@scales-rpc/thriftmux"
 import { Effect, Layer, Metric } from "effect"
+import Int64 from "node-int64"
+import { Message } from "../gen/echo_types.js"
 import { Echo } from "../src/echo.ts"
 import { textOf } from "./fences.ts"
 import { pathOf, run } from "./program.ts"
@@ -124,4 +127,57 @@ group("docs/failures.md", () => {
       }
       assert.lengthOf(shown, 4)
     }))
+})
+
+group("docs/thrift.md", () => {
+  const build = Effect.gen(function*() {
+    yield* Layer.build(Thrift.layer(Echo, { uri: "tcp://127.0.0.1:1" }))
+    const [stack] = (yield* Stacks).list()
+    return describe(stack!)
+  }).pipe(Effect.provide(Layer.fresh(Stacks.layer)))
+
+  const shown = (name: string) => rowsOf("docs/thrift.md").find(([first]) => first === `\`${name}\``)![1]
+
+  it.effect("says the defaults of the pool and the transport", () =>
+    Effect.gen(function*() {
+      const nodes = yield* Effect.scoped(build)
+      const inForce = (role: string) => nodes.find((node) => node.role === role)!.options as any
+      const pool = inForce("pool")
+      const transport = inForce("transport")
+      assert.strictEqual(shown("low"), `${pool.low}`)
+      assert.strictEqual(shown("high"), `${pool.high}`)
+      assert.deepStrictEqual([pool.maxWaiters, shown("maxWaiters")], [Infinity, "no bound"])
+      assert.deepStrictEqual([pool.idleMillis, shown("idleTime")], [60_000, "1 minute"])
+      assert.deepStrictEqual([pool.lifeMillis, shown("lifeTime")], [Infinity, "any age"])
+      assert.strictEqual(shown("framing"), `\`"${transport.framing}"\``)
+      assert.strictEqual(shown("protocol"), `\`Protocols.${transport.protocol}\``)
+      assert.strictEqual(shown("connectTimeout"), `${transport.connectTimeoutMillis / 1000} s`)
+    }))
+
+  it.effect("names every metric that docs/failures.md does not", () =>
+    Effect.gen(function*() {
+      yield* build
+      const named = (document: string) =>
+        rowsOf(document).filter(([name]) => name!.startsWith("`scales.")).flatMap(([names]) => {
+          const [first, ...others] = Array.from(names!.matchAll(/`([^`]+)`/g), ([, name]) => name!)
+          return [first!, ...others.map((other) => first!.slice(0, first!.lastIndexOf(".")) + other)]
+        })
+      const registered = (yield* Metric.snapshot).map(({ id }) => id).filter((id) => id.startsWith("scales."))
+      const elsewhere = named("docs/failures.md")
+      assert.deepStrictEqual(
+        [...new Set(registered)].filter((id) => !elsewhere.includes(id)).toSorted(),
+        named("docs/thrift.md").toSorted()
+      )
+    }))
+
+  it("says how long a call is in each protocol", () => {
+    const message = new Message({ text: "hello world hello world", number: new Int64(12), items: [1, 2, 3, 4] })
+    const passMessage = Echo.definition.methods.get("passMessage")!
+    for (const [name, protocol] of Object.entries(Protocols)) {
+      const writer = protocol.writer()
+      passMessage.encodeCall(1, [message], writer)
+      const row = rowsOf("docs/thrift.md").find(([, option]) => option!.startsWith(`\`Protocols.${name}\``))!
+      assert.strictEqual(row[2], `${writer.take().length} bytes`, name)
+    }
+  })
 })

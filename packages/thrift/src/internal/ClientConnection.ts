@@ -1,0 +1,383 @@
+/**
+ * The client's side of one Thrift connection, without the socket: bytes come in by `receive`, go out through a `MessageSink`. One call
+ * at a time; whatever leaves it unsure which call the next bytes belong to ends the connection.
+ */
+import {
+  abortFailure,
+  type AbortListener,
+  type AbortReason,
+  type Attempt,
+  ConnectFailed,
+  ConnectionClosed,
+  type Deadlines,
+  type Endpoint,
+  Nacked,
+  ProtocolError,
+  type RpcError,
+  StatusCell,
+  Timer,
+  Unsendable
+} from "@scales-rpc/core"
+import * as Effect from "effect/Effect"
+import { ThriftEncodeError, ThriftProtocolError } from "../errors.ts"
+import { MessageType, type ProtocolReader } from "../Protocol.ts"
+import type { ThriftRequest, ThriftResponse } from "../ThriftClient.ts"
+import { chunksOf, type Framing, type Splitter } from "./Framing.ts"
+import type { UpgradeCodec } from "./UpgradeCodec.ts"
+
+/** Where the bytes of a connection go. */
+export interface MessageSink {
+  /** Writes chunks as one; calls `left` once they have been given to the operating system. */
+  write(chunks: ReadonlyArray<Uint8Array>, left: (() => void) | undefined): void
+}
+
+/** What the connections of one transport have seen. */
+export interface ConnectionCounts {
+  calls: number
+  /** Connections that ended because a call on them was not waited for any more. */
+  abandoned: number
+  /** Connections that the server closed while they were idle. */
+  idleClosed: number
+  /** Connections that ended because the server did not keep to the protocol. */
+  protocolErrors: number
+  /** Connections whose server knows Twitter's upgrade. */
+  upgrades: number
+}
+
+/** What a connection is told by its transport. */
+export interface ClientConnectionOptions {
+  readonly endpoint: Endpoint
+  readonly sink: MessageSink
+  readonly framing: Framing
+  readonly splitter: Splitter
+  /** Reads the headers of replies: it may serve many connections. */
+  readonly reader: ProtocolReader
+  /** Twitter's upgrade, tried before anything else is sent; `undefined`: it is not. */
+  readonly upgrade: UpgradeCodec | undefined
+  readonly upgradeTimeoutMillis: number
+  /** The stack's clock in milliseconds, and its timers. */
+  readonly now: () => number
+  readonly deadlines: Deadlines
+  readonly counts: ConnectionCounts
+  /** The connection takes calls, or why it never will. */
+  readonly onReady: (fault: RpcError | undefined) => void
+  /** The connection has ended: the transport closes the socket. Called once, after the call on it has been failed. */
+  readonly onEnd: () => void
+}
+
+/**
+ * A connection that was idle for this long, in milliseconds, is looked at before it is used: its server may have closed it, and that may lie unread in
+ * the socket. Below that, the event loop has only just seen it.
+ */
+const looksAfter = 5
+
+const empty: ThriftResponse = { body: new Uint8Array(0) }
+
+class CallAt extends Timer {
+  readonly #f: () => void
+  constructor(at: number, f: () => void) {
+    super(at)
+    this.#f = f
+  }
+  fire(): void {
+    this.#f()
+  }
+}
+
+/** The call that has the connection. */
+class Exchange implements AbortListener {
+  readonly connection: ClientConnection
+  readonly request: ThriftRequest
+  readonly attempt: Attempt
+  readonly resume: (effect: Effect.Effect<ThriftResponse, RpcError>) => void
+  /** Its request has been handed to the socket: the server may have it. */
+  written = false
+
+  constructor(
+    connection: ClientConnection,
+    request: ThriftRequest,
+    attempt: Attempt,
+    resume: (effect: Effect.Effect<ThriftResponse, RpcError>) => void
+  ) {
+    this.connection = connection
+    this.request = request
+    this.attempt = attempt
+    this.resume = resume
+  }
+
+  onAbort(reason: AbortReason): void {
+    const { endpoint } = this.attempt
+    const { written } = this
+    this.connection.abandon(this)
+    this.resume(Effect.fail(
+      abortFailure(
+        reason,
+        written ? { waiting: "reply", reached: "maybe", endpoint } : { waiting: "queue", reached: "no", endpoint }
+      )
+    ))
+  }
+}
+
+type Phase = "upgrading" | "open" | "ended"
+
+/** One connection. */
+export class ClientConnection {
+  readonly status = new StatusCell("Idle")
+  readonly #options: ClientConnectionOptions
+  #phase: Phase = "upgrading"
+  /** The server knows Twitter's upgrade. */
+  #upgraded = false
+  #exchange: Exchange | undefined
+  /** What was waited for has come; nobody hears of it until all that came with it has been looked at. */
+  #answered = false
+  #reply: Effect.Effect<ThriftResponse> | undefined
+  #idleSince: number
+  #timer: Timer | undefined
+
+  constructor(options: ClientConnectionOptions) {
+    this.#options = options
+    this.#idleSince = options.now()
+  }
+
+  /** Whether a call has the connection. */
+  get busy(): boolean {
+    return this.#exchange !== undefined
+  }
+
+  /** Whether its server knows Twitter's upgrade. */
+  get upgraded(): boolean {
+    return this.#upgraded
+  }
+
+  /** Tries the upgrade if there is one to try. */
+  start(): void {
+    const { deadlines, framing, now, sink, upgrade, upgradeTimeoutMillis } = this.#options
+    if (upgrade === undefined) return this.#ready()
+    this.#timer = new CallAt(now() + upgradeTimeoutMillis, () => {
+      this.#upgradeFailed(`no answer within ${upgradeTimeoutMillis} ms`)
+    })
+    deadlines.add(this.#timer, now())
+    sink.write(chunksOf(framing, upgrade.offer()), undefined)
+  }
+
+  /** Bytes from the server. */
+  receive(chunk: Uint8Array): void {
+    if (this.#phase === "ended") return
+    const { splitter } = this.#options
+    if (this.#awaiting()) {
+      try {
+        splitter.push(chunk, this.#onMessage)
+      } catch (error) {
+        if (!(error instanceof ThriftProtocolError)) throw error
+        this.#protocolError(error.message, error)
+      }
+      if (!this.#answered || splitter.pending === 0) return this.#settle()
+    }
+    this.#protocolError("bytes that no call has asked for")
+  }
+
+  /** The connection is gone. `cause`: what the socket said, `undefined` when the server ended it as one does. */
+  connectionLost(cause: unknown): void {
+    if (this.#phase === "ended") return
+    const within = this.#options.splitter.pending > 0 ? " within a reply" : ""
+    const said = cause ?? `the server closed the connection${within}`
+    if (this.#phase === "upgrading") return this.#upgradeFailed(said)
+    const exchange = this.#exchange
+    if (exchange?.written === true) return this.#end(this.#closed("maybe", said), said)
+    // Idle, or as good as idle. A server may close what nobody uses, with a reset if it likes: the next connection will tell how it is.
+    this.#options.counts.idleClosed++
+    this.#end(cause === undefined || isReset(cause) ? undefined : this.#closed("no", said), said)
+  }
+
+  /** Ends the connection from this side; the call on it fails. */
+  close(cause: unknown): void {
+    this.#end(undefined, cause)
+  }
+
+  /** One exchange. */
+  readonly send = (request: ThriftRequest, attempt: Attempt): Effect.Effect<ThriftResponse, RpcError> =>
+    Effect.callback<ThriftResponse, RpcError>((resume) => {
+      const { abort } = attempt
+      const { endpoint, now } = this.#options
+      if (abort.reason !== undefined) {
+        return resume(Effect.fail(abortFailure(abort.reason, { waiting: "queue", reached: "no", endpoint })))
+      }
+      if (this.#phase !== "open") {
+        return resume(Effect.fail(this.#closed("no", this.status.fault ?? "the connection is not open")))
+      }
+      if (this.#exchange !== undefined) {
+        return resume(Effect.fail(
+          new Nacked({ endpoint, why: "the connection has a call, and takes one at a time", retryable: true })
+        ))
+      }
+      const exchange = new Exchange(this, request, attempt, resume)
+      this.#exchange = exchange
+      this.#options.counts.calls++
+      abort.on(exchange)
+      if (now() - this.#idleSince < looksAfter) this.#write(exchange)
+      else this.#look(exchange)
+      return Effect.sync(() => {
+        abort.off(exchange)
+        this.abandon(exchange)
+      })
+    })
+
+  /**
+   * Nobody waits for a call any more. If its request has left, the reply may come at any time, and must not meet another call: the
+   * connection ends, without a fault, since its endpoint has none.
+   */
+  abandon(exchange: Exchange): void {
+    if (this.#exchange !== exchange) return
+    this.#exchange = undefined
+    if (!exchange.written) return
+    this.#options.counts.abandoned++
+    this.#end(undefined, "its call was given up")
+  }
+
+  /** Lets the event loop read what has come, once: one turn may be over already but for its last part. */
+  #look(exchange: Exchange): void {
+    setImmediate(() => {
+      if (this.#exchange !== exchange) return
+      setImmediate(() => {
+        if (this.#exchange === exchange) this.#write(exchange)
+      })
+    })
+  }
+
+  #write(exchange: Exchange): void {
+    const { framing, now, sink, upgrade } = this.#options
+    const { attempt, request } = exchange
+    let chunks: ReadonlyArray<Uint8Array>
+    try {
+      chunks = upgrade !== undefined && this.#upgraded
+        ? chunksOf(framing, upgrade.requestHeader(attempt, now()), request.body)
+        : chunksOf(framing, request.body)
+    } catch (cause) {
+      if (!(cause instanceof ThriftEncodeError)) throw cause
+      return this.#finish(Effect.fail(new Unsendable({ what: cause.message, cause })))
+    }
+    exchange.written = true
+    sink.write(
+      chunks,
+      request.oneway
+        ? () => {
+          if (this.#exchange === exchange) this.#finish(Effect.succeed(empty))
+        }
+        : undefined
+    )
+  }
+
+  #awaiting(): boolean {
+    const exchange = this.#exchange
+    return this.#phase === "upgrading" || (exchange !== undefined && exchange.written && !exchange.request.oneway)
+  }
+
+  readonly #onMessage = (message: Uint8Array): void => {
+    if (this.#phase === "ended") return
+    if (this.#answered) return this.#protocolError("a message that no call has asked for")
+    const { reader, upgrade } = this.#options
+    try {
+      if (this.#phase === "upgrading") this.#upgraded = upgrade!.accepted(reader, message)
+      else {
+        const body = this.#upgraded ? upgrade!.replyBody(reader, message) : message
+        const wrong = this.#mismatch(this.#exchange!.request, body)
+        if (wrong !== undefined) return this.#protocolError(wrong)
+        this.#reply = Effect.succeed({ body })
+      }
+      this.#answered = true
+    } catch (error) {
+      if (!(error instanceof ThriftProtocolError)) throw error
+      this.#protocolError(error.message, error)
+    }
+  }
+
+  /** What shows that a message is not the reply to a request. */
+  #mismatch({ method, sequenceId }: ThriftRequest, body: Uint8Array): string | undefined {
+    const { fname, mtype, rseqid } = this.#options.reader.reset(body).readMessageBegin()
+    if (mtype !== MessageType.REPLY && mtype !== MessageType.EXCEPTION) {
+      return `a message of type ${mtype} in answer to ${method}`
+    }
+    if (rseqid !== sequenceId) return `sequence id ${rseqid} in answer to ${method}, which has ${sequenceId}`
+    // A multiplexed server that does not know the service names the method as it came, with the service
+    if (fname === method || (mtype === MessageType.EXCEPTION && fname.endsWith(`:${method}`))) return undefined
+    return `a reply to ${fname.slice(0, 100)} in answer to ${method}`
+  }
+
+  #ready(): void {
+    this.#clearTimer()
+    this.#phase = "open"
+    this.#idleSince = this.#options.now()
+    this.status.set("Open")
+    this.#options.onReady(undefined)
+  }
+
+  /** Tells who waited, now that nothing else came with what they waited for. */
+  #settle(): void {
+    if (!this.#answered) return
+    this.#answered = false
+    if (this.#phase === "upgrading") {
+      if (this.#upgraded) this.#options.counts.upgrades++
+      return this.#ready()
+    }
+    const reply = this.#reply!
+    this.#reply = undefined
+    this.#finish(reply)
+  }
+
+  /** The call is over, and the connection is free for the next before anybody hears of it. */
+  #finish(answer: Effect.Effect<ThriftResponse, RpcError>): void {
+    const exchange = this.#exchange
+    if (exchange === undefined) return
+    this.#exchange = undefined
+    this.#idleSince = this.#options.now()
+    exchange.attempt.abort.off(exchange)
+    exchange.resume(answer)
+  }
+
+  #upgradeFailed(cause: unknown): void {
+    const fault = new ConnectFailed({ endpoint: this.#options.endpoint, phase: "handshake", cause })
+    this.#end(fault, cause)
+    this.#options.onReady(fault)
+  }
+
+  #protocolError(what: string, cause?: unknown): void {
+    const fault = new ProtocolError({ endpoint: this.#options.endpoint, what, cause })
+    if (this.#phase === "upgrading") return this.#upgradeFailed(fault)
+    if (this.#phase === "ended") return
+    this.#options.counts.protocolErrors++
+    this.#end(fault, fault)
+  }
+
+  /** Ends the connection: the status first, so that the call is not sent here again. A reply that was good is given all the same. */
+  #end(fault: RpcError | undefined, cause: unknown): void {
+    if (this.#phase === "ended") return
+    this.#phase = "ended"
+    this.#clearTimer()
+    this.status.set("Closed", fault)
+    const exchange = this.#exchange
+    if (exchange !== undefined) {
+      this.#finish(
+        this.#reply ?? Effect.fail(
+          exchange.written && fault?._tag === "ProtocolError"
+            ? fault
+            : this.#closed(exchange.written ? "maybe" : "no", cause)
+        )
+      )
+    }
+    this.#answered = false
+    this.#reply = undefined
+    this.#options.onEnd()
+  }
+
+  #closed(reached: "no" | "maybe", cause: unknown): ConnectionClosed {
+    return new ConnectionClosed({ endpoint: this.#options.endpoint, reached, cause })
+  }
+
+  #clearTimer(): void {
+    if (this.#timer !== undefined) this.#options.deadlines.remove(this.#timer)
+    this.#timer = undefined
+  }
+}
+
+const isReset = (cause: unknown): boolean =>
+  cause instanceof Error && "code" in cause && (cause.code === "ECONNRESET" || cause.code === "EPIPE")

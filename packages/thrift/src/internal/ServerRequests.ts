@@ -1,0 +1,124 @@
+/** Runs the requests of all connections that speak one protocol, each in a fiber of its own. */
+import { type CallContext, Rpc } from "@scales-rpc/core"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import type * as Scope from "effect/Scope"
+import { encodeApplicationException } from "../ApplicationException.ts"
+import {
+  ApplicationExceptionType,
+  ThriftApplicationException,
+  ThriftEncodeError,
+  type ThriftProtocolError
+} from "../errors.ts"
+import type { Limits, Protocol, ProtocolReader, ProtocolWriter } from "../Protocol.ts"
+import type { Processor } from "../ThriftProcessor.ts"
+import type { ServerExchange } from "./ServerExchange.ts"
+import { ServerUpgrade } from "./ServerUpgrade.ts"
+
+type Serving = Fiber.Fiber<Uint8Array, ThriftProtocolError>
+
+/** What requests of every protocol share. */
+export interface RequestsOptions<R> {
+  readonly run: (effect: Effect.Effect<Uint8Array, ThriftProtocolError, Exclude<R, Scope.Scope>>) => Serving
+  /** Those that run, or are being interrupted. */
+  readonly fibers: Set<Serving>
+  /** Methods without a reply, by their names in calls. */
+  readonly oneways: ReadonlySet<string>
+  readonly limits: Limits
+  readonly now: () => number
+  /** Requests that were not run because their deadline had passed when they came. */
+  readonly counts: { expired: number }
+  /** For what no caller is told. */
+  readonly log: (effect: Effect.Effect<void>) => void
+}
+
+/** A request as its handler sees it. */
+class ServedCall implements Rpc.InboundCall {
+  readonly peer: string
+  readonly deadline: number
+  readonly context: CallContext
+
+  constructor(peer: string, deadline: number, context: CallContext) {
+    this.peer = peer
+    this.deadline = deadline
+    this.context = context
+  }
+
+  /** Replies of Thrift have no place for headers. */
+  setReplyHeaders(): void {}
+}
+
+/** The requests. */
+export class ServerRequests<R = never> {
+  /** Reads the headers of requests. */
+  readonly reader: ProtocolReader
+  readonly upgrade: ServerUpgrade
+  readonly #writer: ProtocolWriter
+  readonly #processor: Processor<never, R>
+  readonly #options: RequestsOptions<R>
+
+  constructor(protocol: Protocol, processor: Processor<never, R>, options: RequestsOptions<R>) {
+    this.reader = protocol.reader(options.limits)
+    this.#writer = protocol.writer(options.limits)
+    this.upgrade = new ServerUpgrade(this.reader, this.#writer)
+    this.#processor = processor
+    this.#options = options
+  }
+
+  /** Whether a method is one without a reply. */
+  isOneway(name: string): boolean {
+    return this.#options.oneways.has(name)
+  }
+
+  /** Serves a request, unless its deadline has passed. */
+  serve(exchange: ServerExchange): void {
+    const { counts, fibers, now, run } = this.#options
+    const { body, context, deadline } = exchange.head
+    if (deadline !== Infinity) {
+      const late = now() - deadline
+      if (late > 0) {
+        counts.expired++
+        return this.#fail(exchange, `deadline exceeded by ${late} ms, not executed`)
+      }
+    }
+    const inbound = new ServedCall(exchange.connection.peer, deadline, context)
+    const fiber = run(Rpc.serving(inbound, Effect.scoped(this.#processor.process(body))))
+    const exit = fiber.pollUnsafe()
+    if (exit !== undefined) return this.#answer(exchange, exit)
+    fibers.add(fiber)
+    exchange.onInterrupt = () => fiber.interruptUnsafe()
+    fiber.addObserver((exit) => {
+      fibers.delete(fiber)
+      this.#answer(exchange, exit)
+    })
+  }
+
+  #answer(exchange: ServerExchange, exit: Exit.Exit<Uint8Array, ThriftProtocolError>): void {
+    if (Exit.isSuccess(exit)) return exchange.connection.answer(exchange, exit.value)
+    const { cause } = exit
+    if (cause.reasons.some(Cause.isFailReason)) return exchange.connection.refuse(exchange)
+    const { name } = exchange.head
+    if (Cause.hasDies(cause)) this.#options.log(Effect.logError(`${name}: the request died`, cause))
+    this.#fail(exchange, Cause.hasDies(cause) ? "defect" : "interrupted")
+  }
+
+  /** Answers with an internal error. */
+  #fail(exchange: ServerExchange, why: string): void {
+    const { name, sequenceId } = exchange.head
+    const exception = new ThriftApplicationException({
+      type: ApplicationExceptionType.INTERNAL_ERROR,
+      message: `Internal error processing ${name}: '${why}'`
+    })
+    try {
+      this.#writer.reset()
+      encodeApplicationException(name, sequenceId, exception, this.#writer)
+    } catch (error) {
+      // A name near the limit of a message, which the answer would have to repeat.
+      if (!(error instanceof ThriftEncodeError)) throw error
+      return exchange.connection.refuse(exchange)
+    }
+    exchange.connection.answer(exchange, this.#writer.take())
+  }
+}

@@ -1,0 +1,47 @@
+/** The listening socket of a server. */
+import { Failure } from "@scales-rpc/core"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import * as Net from "node:net"
+
+/** The server could not listen: the port is taken, the path not writable. */
+export class ListenFailed extends Failure("ListenFailed")<{ readonly address: string; readonly cause: unknown }> {
+  override get message(): string {
+    return `cannot listen on ${this.address}: ${this.cause instanceof Error ? this.cause.message : String(this.cause)}`
+  }
+}
+
+/** An address as it is written in a URI; empty for that of a Unix socket. */
+export const addressOf = (host: string | undefined, port: number | undefined): string =>
+  host === undefined ? "" : host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`
+
+/** Where to listen. */
+export interface ListenOptions {
+  readonly host?: string | undefined
+  readonly port?: number | undefined
+  readonly path?: string | undefined
+}
+
+/** A listening server; it stops listening when the scope closes. Connections are the caller's. */
+export const listen = (
+  options: ListenOptions,
+  onConnection: (socket: Net.Socket) => void
+): Effect.Effect<Net.Server, ListenFailed, Scope.Scope> => {
+  const where = options.path === undefined
+    ? { host: options.host ?? "127.0.0.1", port: options.port ?? 0 }
+    : { path: options.path }
+  return Effect.acquireRelease(
+    Effect.callback<Net.Server, ListenFailed>((resume) => {
+      // A client that has closed its half still reads.
+      const server = Net.createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true }, onConnection)
+      // Stays for good: a connection that cannot be accepted is its client's loss, not the process's end.
+      server.on("error", (cause) =>
+        resume(Effect.fail(
+          new ListenFailed({ address: "path" in where ? where.path! : addressOf(where.host, where.port), cause })
+        )))
+      server.listen(where, () => resume(Effect.succeed(server)))
+      return Effect.sync(() => void server.close())
+    }),
+    (server) => Effect.callback<void>((resume) => void server.close(() => resume(Effect.void)))
+  )
+}
