@@ -1,22 +1,24 @@
 /**
- * `npm run bench`: client CPU a call, and calls a second, of a ThriftMux call through the default stack, of the same bytes by hand, and of
- * the peers, side by side in one run. The last line of the output is one JSON object.
+ * `npm run bench`: client CPU a call, and calls a second, of a ThriftMux call through the default stack, of the same bytes by hand, of
+ * the peers, and of framed Thrift by ours and by npm's `thrift` with as many connections, side by side in one run. The last line of
+ * the output is one JSON object.
  *
- *     npm run bench                                             about two minutes
- *     npm run bench -- --quick                                  under one; --full: about ten
+ *     npm run bench                                             about five minutes
+ *     npm run bench -- --quick                                  about two; --full: about twenty
  *     npm run bench -- --profile ours --in-flight 1             where the time of one client goes
  */
 import { parseArgs } from "node:util"
-import { type ClientName, clientNames } from "./peers.ts"
+import { type ClientName, clientNames, type GroupName, groupNames, type Level, levelsOf } from "./peers.ts"
 import { profile } from "./profile.ts"
 import { json, reportOf, text } from "./report.ts"
-import { type Level, levels, measure, type Size } from "./rounds.ts"
+import { measure, type Series, type Size } from "./rounds.ts"
 
+/** The framed clients are twice as many, each at one number of calls in flight more: less often is as long. */
 const sizes = {
-  quick: { starts: 2, rounds: 5, millis: 180 },
-  standard: { starts: 4, rounds: 7, millis: 250 },
-  full: { starts: 8, rounds: 16, millis: 400 }
-} satisfies Record<string, Size>
+  quick: { mux: { starts: 2, rounds: 5, millis: 180 }, framed: { starts: 2, rounds: 4, millis: 150 } },
+  standard: { mux: { starts: 4, rounds: 7, millis: 250 }, framed: { starts: 2, rounds: 7, millis: 250 } },
+  full: { mux: { starts: 8, rounds: 16, millis: 400 }, framed: { starts: 4, rounds: 12, millis: 400 } }
+} satisfies Record<string, Record<GroupName, Size>>
 
 const { values: options } = parseArgs({
   options: {
@@ -40,7 +42,7 @@ const progress = (line: string): void => {
 const run = async (): Promise<void> => {
   if (options.profile !== undefined) {
     const name: ClientName = oneOf("profile", options.profile, clientNames)
-    const level: Level = oneOf("in-flight", options["in-flight"], levels)
+    const level: Level = oneOf("in-flight", options["in-flight"], levelsOf(name))
     progress(`profiling ${name} with ${level} in flight`)
     const profiled = await profile(name, level, 5000)
     console.log(profiled.text)
@@ -48,7 +50,9 @@ const run = async (): Promise<void> => {
     return
   }
   const size = options.full ? sizes.full : options.quick ? sizes.quick : sizes.standard
-  const report = reportOf(await measure(size, progress))
+  const series: Array<Series> = []
+  for (const group of groupNames) series.push(await measure(group, size[group], progress))
+  const report = reportOf(new Map(series.flatMap((each) => [...each])))
   console.log(text(report))
   console.log(json(report))
 }

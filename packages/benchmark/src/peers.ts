@@ -1,8 +1,10 @@
-/** Which clients there are, and the server that each calls. */
+/** Which clients there are, the server that each calls, and with which others it is measured. */
+import { Protocols } from "@scales-rpc/thrift"
 import * as floor from "./clients/floor.ts"
 import * as ours from "./clients/ours.ts"
 import * as thriftNpm from "./clients/thriftNpm.ts"
 import type { Client } from "./Load.ts"
+import * as framed from "./servers/framed.ts"
 import * as mux from "./servers/mux.ts"
 import type { Server } from "./servers/Server.ts"
 import * as thriftNpmServer from "./servers/thriftNpm.ts"
@@ -10,25 +12,76 @@ import * as thriftNpmServer from "./servers/thriftNpm.ts"
 /** The servers by name. */
 export const servers = {
   mux: mux.start,
-  thriftNpm: thriftNpmServer.start
+  thriftNpm: thriftNpmServer.start,
+  framed: framed.start
 } satisfies Record<string, () => Promise<Server>>
 
 /** The name of a server. */
 export type ServerName = keyof typeof servers
 
+/**
+ * Clients that are measured by turns, each at every number of calls in flight: those over mux and what they are compared with, and
+ * those of framed Thrift with the same number of connections.
+ */
+export const groups = {
+  mux: { levels: [1, 64] },
+  framed: { levels: [1, 8, 64] }
+} as const
+
+/** The name of a group. */
+export type GroupName = keyof typeof groups
+
+/** The names, in the order in which they are measured. */
+export const groupNames = Object.keys(groups) as ReadonlyArray<GroupName>
+
+/** Calls in flight. */
+export type Level = (typeof groups)[GroupName]["levels"][number]
+
 /** One client as the benchmark knows it. */
 interface Peer {
   readonly title: string
+  readonly group: GroupName
   readonly server: ServerName
+  readonly connections: number
   readonly connect: (port: number) => Promise<Client>
 }
 
+const oursFramed = (protocol: "binary" | "compact", connections: number): Peer => ({
+  title: `ours, framed ${protocol}`,
+  group: "framed",
+  server: "framed",
+  connections,
+  connect: ours.connectFramed(Protocols[protocol], connections)
+})
+
+const npmFramed = (protocol: "binary" | "compact", connections: number): Peer => ({
+  title: `npm thrift, framed ${protocol}`,
+  group: "framed",
+  server: "framed",
+  connections,
+  connect: thriftNpm.connectBy(protocol, connections)
+})
+
 /** The clients by name, in the order in which they are measured. */
 export const clients = {
-  floor: { title: "mux by hand", server: "mux", connect: floor.connect },
-  ours: { title: "ours, fibers", server: "mux", connect: ours.connect },
-  oursPromise: { title: "ours, promises", server: "mux", connect: ours.connectByPromise },
-  thriftNpm: { title: "npm thrift, framed", server: "thriftNpm", connect: thriftNpm.connect }
+  floor: { title: "mux by hand", group: "mux", server: "mux", connections: 1, connect: floor.connect },
+  ours: { title: "ours, fibers", group: "mux", server: "mux", connections: 1, connect: ours.connect },
+  oursPromise: { title: "ours, promises", group: "mux", server: "mux", connections: 1, connect: ours.connectByPromise },
+  thriftNpm: {
+    title: "npm thrift, framed",
+    group: "mux",
+    server: "thriftNpm",
+    connections: 1,
+    connect: thriftNpm.connect
+  },
+  oursBinary1: oursFramed("binary", 1),
+  npmBinary1: npmFramed("binary", 1),
+  oursBinary8: oursFramed("binary", 8),
+  npmBinary8: npmFramed("binary", 8),
+  oursCompact1: oursFramed("compact", 1),
+  npmCompact1: npmFramed("compact", 1),
+  oursCompact8: oursFramed("compact", 8),
+  npmCompact8: npmFramed("compact", 8)
 } satisfies Record<string, Peer>
 
 /** The name of a client. */
@@ -36,3 +89,10 @@ export type ClientName = keyof typeof clients
 
 /** The names, in order. */
 export const clientNames = Object.keys(clients) as ReadonlyArray<ClientName>
+
+/** The names of a group's, in order. */
+export const membersOf = (group: GroupName): ReadonlyArray<ClientName> =>
+  clientNames.filter((name) => clients[name].group === group)
+
+/** The numbers of calls in flight that a client is measured with. */
+export const levelsOf = (name: ClientName): ReadonlyArray<Level> => groups[clients[name].group].levels

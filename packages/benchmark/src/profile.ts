@@ -3,9 +3,9 @@ import { mkdtemp, readFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join, relative } from "node:path"
 import { fileURLToPath } from "node:url"
-import type { ClientName } from "./peers.ts"
+import type { ClientName, Level } from "./peers.ts"
 import { table } from "./report.ts"
-import { type Level, startProcesses, warmUp } from "./rounds.ts"
+import { startProcesses, warmUp } from "./rounds.ts"
 
 /** The parts of a `.cpuprofile` that are read here. */
 interface CpuProfile {

@@ -1,20 +1,24 @@
 /** What the rounds come to: ratios and costs, as a table and as the object of the last line. */
-import { type ClientName, clientNames, clients } from "./peers.ts"
-import { type Level, levels, type Series } from "./rounds.ts"
+import { type ClientName, clientNames, clients, groupNames, type Level, levelsOf, membersOf } from "./peers.ts"
+import type { Series } from "./rounds.ts"
 import { neighbourRatios, summarize, type Summary } from "./statistics.ts"
 
 /** The ratios by key: whose cost against whose, at how many calls in flight. */
 const ratios = {
   thriftNpm: { above: "thriftNpm", below: "ours", level: 64 },
   floor64: { above: "ours", below: "floor", level: 64 },
-  floor1: { above: "ours", below: "floor", level: 1 }
+  floor1: { above: "ours", below: "floor", level: 1 },
+  framed: { above: "npmBinary8", below: "oursBinary8", level: 64 },
+  framedCompact: { above: "npmCompact8", below: "oursCompact8", level: 64 },
+  framedOne: { above: "npmBinary1", below: "oursBinary1", level: 64 }
 } as const satisfies Record<string, { above: ClientName; below: ClientName; level: Level }>
 
 type RatioName = keyof typeof ratios
 const ratioNames = Object.keys(ratios) as ReadonlyArray<RatioName>
 
-/** One client at one level. */
+/** One client with one number of calls in flight. */
 interface Cost {
+  readonly level: Level
   readonly microsPerCall: Summary
   readonly callsPerSecond: Summary
 }
@@ -22,16 +26,20 @@ interface Cost {
 /** All that a run has found. */
 export interface Report {
   readonly ratios: Readonly<Record<RatioName, Summary>>
-  readonly clients: Readonly<Record<ClientName, Readonly<Record<Level, Cost>>>>
+  readonly clients: Readonly<Record<ClientName, ReadonlyArray<Cost>>>
+  /** Of mux, and of framed Thrift. */
   readonly rounds: number
+  readonly framedRounds: number
 }
 
 /** Sums up the rounds. */
 export const reportOf = (series: Series): Report => {
-  const micros = (name: ClientName, level: Level) => series[name][level].map((sample) => sample.microsPerCall)
+  const samples = (name: ClientName, level: Level) => series.get(name)!.get(level)!
+  const micros = (name: ClientName, level: Level) => samples(name, level).map((sample) => sample.microsPerCall)
   const cost = (name: ClientName, level: Level): Cost => ({
+    level,
     microsPerCall: summarize(micros(name, level)),
-    callsPerSecond: summarize(series[name][level].map((sample) => sample.callsPerSecond))
+    callsPerSecond: summarize(samples(name, level).map((sample) => sample.callsPerSecond))
   })
   return {
     ratios: Object.fromEntries(ratioNames.map((key) => {
@@ -39,9 +47,10 @@ export const reportOf = (series: Series): Report => {
       return [key, summarize(neighbourRatios(micros(above, level), micros(below, level)))]
     })) as Report["ratios"],
     clients: Object.fromEntries(
-      clientNames.map((name) => [name, Object.fromEntries(levels.map((level) => [level, cost(name, level)]))])
+      clientNames.map((name) => [name, levelsOf(name).map((level) => cost(name, level))])
     ) as unknown as Report["clients"],
-    rounds: series.ours[1].length
+    rounds: samples("ours", 1).length,
+    framedRounds: samples("oursBinary1", 1).length
   }
 }
 
@@ -58,22 +67,44 @@ const fixed = ({ median, quartiles: [lower, upper] }: Summary): ReadonlyArray<st
   `${lower.toFixed(2)} to ${upper.toFixed(2)}`
 ]
 
+/** What the rows of framed Thrift compare. */
+const whatFramedIs = [
+  "Framed Thrift, all against one server process: npm thrift pipelines, all calls of a connection are on their way at once;",
+  "ours has one call at a time on a connection, and the others wait for their turn. Over 8 connections, npm thrift has 8",
+  "clients that are used in turn, ours a pool of up to 8, of which it opens as many as there are calls in flight."
+].join("\n")
+
 /** The report for people. */
 export const text = (report: Report): string => {
-  const costs = clientNames.flatMap((name) =>
-    levels.map((level) => {
-      const { callsPerSecond, microsPerCall } = report.clients[name][level]
-      return [clients[name].title, `${level}`, ...fixed(microsPerCall), `${Math.round(callsPerSecond.median)}`]
-    })
+  const costs = groupNames.map((group) =>
+    table([
+      ["client", "connections", "in flight", "CPU us a call", "half of the rounds", "calls a second"],
+      ...membersOf(group).flatMap((name) =>
+        report.clients[name].map(({ callsPerSecond, level, microsPerCall }) => [
+          clients[name].title,
+          `${clients[name].connections}`,
+          `${level}`,
+          ...fixed(microsPerCall),
+          `${Math.round(callsPerSecond.median)}`
+        ])
+      )
+    ])
   )
   const found = ratioNames.map((key) => {
     const { above, below, level } = ratios[key]
-    return [`${clients[above].title} / ${clients[below].title}`, `${level}`, ...fixed(report.ratios[key]), key]
+    return [
+      `${clients[above].title} / ${clients[below].title}`,
+      `${clients[above].connections}`,
+      `${level}`,
+      ...fixed(report.ratios[key]),
+      key
+    ]
   })
   return [
-    table([["client", "in flight", "CPU us a call", "half of the rounds", "calls a second"], ...costs]),
-    table([["ratio of CPU a call", "in flight", "median", "half of the rounds", "key"], ...found]),
-    `${report.rounds} rounds, Node ${process.version}`
+    ...costs,
+    whatFramedIs,
+    table([["ratio of CPU a call", "connections", "in flight", "median", "half of the rounds", "key"], ...found]),
+    `${report.rounds} rounds, of framed Thrift ${report.framedRounds}, Node ${process.version}`
   ].join("\n\n")
 }
 
@@ -87,16 +118,16 @@ export const json = (report: Report): string =>
     clients: Object.fromEntries(
       clientNames.map((name) => [
         name,
-        Object.fromEntries(levels.map((level) => {
-          const { callsPerSecond, microsPerCall } = report.clients[name][level]
-          return [level, {
+        Object.fromEntries(
+          report.clients[name].map(({ callsPerSecond, level, microsPerCall }) => [level, {
             microsPerCall: rounded(microsPerCall.median),
             quartiles: microsPerCall.quartiles.map(rounded),
             callsPerSecond: Math.round(callsPerSecond.median)
-          }]
-        }))
+          }])
+        )
       ])
     ),
     rounds: report.rounds,
+    framedRounds: report.framedRounds,
     node: process.version
   })

@@ -1,6 +1,6 @@
-/** Measures all clients by turns, so that what disturbs the machine disturbs all alike. */
+/** Measures the clients of a group by turns, so that what disturbs the machine disturbs all alike. */
 import { Child, type Part, type Sample } from "./Child.ts"
-import { type ClientName, clientNames, clients, type ServerName } from "./peers.ts"
+import { type ClientName, clients, type GroupName, groups, type Level, membersOf, type ServerName } from "./peers.ts"
 import { isSteady } from "./statistics.ts"
 
 /** How much is measured. */
@@ -13,14 +13,11 @@ export interface Size {
   readonly millis: number
 }
 
-/** Calls in flight. */
-export const levels = [1, 64] as const
-
-/** One of `levels`. */
-export type Level = (typeof levels)[number]
-
-/** What each client showed at each level, a sample a round; index i of every series is the same round. */
-export type Series = Readonly<Record<ClientName, Readonly<Record<Level, Array<Sample>>>>>
+/**
+ * What each client showed at each number of calls in flight, a sample a round; index i of every series of a group is the same
+ * round.
+ */
+export type Series = ReadonlyMap<ClientName, ReadonlyMap<Level, ReadonlyArray<Sample>>>
 
 /** All servers and clients of one start. */
 interface Processes {
@@ -65,23 +62,30 @@ export const warmUp = async (client: Child, level: Level): Promise<void> => {
   }
 }
 
-/** Measures; `progress` is told in words how far it is. */
-export const measure = async (size: Size, progress: (text: string) => void): Promise<Series> => {
-  const series = Object.fromEntries(
-    clientNames.map((name) => [name, Object.fromEntries(levels.map((level) => [level, []]))])
-  ) as unknown as Series
+/** Measures a group; `progress` is told in words how far it is. */
+export const measure = async (
+  group: GroupName,
+  size: Size,
+  progress: (text: string) => void
+): Promise<Series> => {
+  const names = membersOf(group)
+  const { levels } = groups[group]
+  const series = new Map(
+    names.map((name) => [name, new Map<Level, Array<Sample>>(levels.map((level) => [level, []]))])
+  )
   for (let start = 1; start <= size.starts; start++) {
-    progress(`start ${start} of ${size.starts}: warming up`)
-    const processes = await startProcesses(clientNames)
+    const where = `${group}, start ${start} of ${size.starts}`
+    progress(`${where}: warming up`)
+    const processes = await startProcesses(names)
     try {
       for (const [, client] of processes.clients) for (const level of levels) await warmUp(client, level)
       for (let round = 1; round <= size.rounds; round++) {
-        progress(`start ${start} of ${size.starts}: round ${round} of ${size.rounds}`)
+        progress(`${where}: round ${round} of ${size.rounds}`)
         // There and back again, so that no client always comes after the same one.
-        const order = round % 2 === 1 ? clientNames : clientNames.toReversed()
+        const order = round % 2 === 1 ? names : names.toReversed()
         for (const level of levels) {
           for (const name of order) {
-            series[name][level].push(await processes.clients.get(name)!.measure(level, size.millis))
+            series.get(name)!.get(level)!.push(await processes.clients.get(name)!.measure(level, size.millis))
           }
         }
       }

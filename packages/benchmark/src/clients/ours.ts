@@ -1,4 +1,5 @@
 /** Ours: the typed client through the full default stack, called from Effect fibers, or by a Promise a call. */
+import { type Protocol, Thrift } from "@scales-rpc/thrift"
 import { ThriftMux } from "@scales-rpc/thriftmux"
 import * as Effect from "effect/Effect"
 import * as ManagedRuntime from "effect/ManagedRuntime"
@@ -21,8 +22,7 @@ const loop = (echo: Echo["Service"], load: Load) => {
 }
 
 /** A fiber for each call in flight. */
-export const connect = async (port: number): Promise<Client> => {
-  const runtime = open(port)
+const byFibers = async (runtime: ReturnType<typeof open>): Promise<Client> => {
   const echo = await runtime.runPromise(Echo)
   return {
     drive: (inFlight, load) =>
@@ -36,7 +36,23 @@ export const connect = async (port: number): Promise<Client> => {
   }
 }
 
-/** Each call run by itself and awaited, as a program without Effect does. */
+/** Over mux, a fiber for each call in flight. */
+export const connect = (port: number): Promise<Client> => byFibers(open(port))
+
+/**
+ * Over framed Thrift, a fiber for each call in flight: one call at a time on each of so many connections, the others wait. With fewer
+ * calls than connections, those that are left over are not opened.
+ */
+export const connectFramed = (protocol: Protocol, connections: number) => (port: number): Promise<Client> =>
+  byFibers(ManagedRuntime.make(
+    Thrift.layer(Echo, {
+      uri: `tcp://127.0.0.1:${port}`,
+      protocol,
+      connections: { low: connections, high: connections }
+    })
+  ))
+
+/** Over mux, each call run by itself and awaited, as a program without Effect does. */
 export const connectByPromise = async (port: number): Promise<Client> => {
   const runtime = open(port)
   const echo = await runtime.runPromise(Echo)

@@ -1,35 +1,55 @@
-/** Apache's own client for Node: generated code over the framed transport and the binary protocol of npm's `thrift`. */
+/** Apache's own client for Node: generated code over the framed transport and a protocol of npm's `thrift`. */
 import * as thrift from "thrift"
 import type { Client, Load } from "../Load.ts"
 import { EchoGen, message, method } from "../workload.ts"
 
-/** Connects to a framed Thrift server on this machine. */
-export const connect = async (port: number): Promise<Client> => {
-  const opened = Promise.withResolvers<void>()
-  const connection = thrift.createConnection("127.0.0.1", port, {
-    transport: thrift.TFramedTransport,
-    protocol: thrift.TBinaryProtocol
-  })
-  let onLost: (cause: Error) => void = opened.reject
-  connection.on("connect", opened.resolve)
-  connection.on("error", (error: Error) => onLost(error))
-  connection.on("close", () => onLost(new Error("the server closed the connection")))
-  const client = thrift.createClient(EchoGen, connection)
-  await opened.promise
+/** The protocols by name. */
+const protocols = { binary: thrift.TBinaryProtocol, compact: thrift.TCompactProtocol }
 
-  const calls = async (load: Load) => {
-    do load.accept(await client[method](message))
-    while (load.running)
-  }
-  return {
-    drive: (inFlight, load) =>
-      new Promise((resolve, reject) => {
-        onLost = reject
-        Promise.all(Array.from({ length: inFlight }, () => calls(load))).then(() => resolve(), reject)
-      }),
-    close: async () => {
-      onLost = () => {}
-      connection.end()
+/**
+ * Connects to a framed Thrift server on this machine. Every connection has a client of its own, which pipelines the calls it is given;
+ * with several they are used in turn, call by call.
+ */
+export const connectBy =
+  (protocol: keyof typeof protocols, connections: number) => async (port: number): Promise<Client> => {
+    const opened = Promise.withResolvers<void>()
+    let onLost: (cause: Error) => void = opened.reject
+    let opening = connections
+    const all = Array.from({ length: connections }, () => {
+      const connection = thrift.createConnection("127.0.0.1", port, {
+        transport: thrift.TFramedTransport,
+        protocol: protocols[protocol]
+      })
+      connection.on("connect", () => {
+        if (--opening === 0) opened.resolve()
+      })
+      connection.on("error", (error: Error) => onLost(error))
+      connection.on("close", () => onLost(new Error("the server closed the connection")))
+      return connection
+    })
+    const clients = all.map((connection) => thrift.createClient(EchoGen, connection))
+    await opened.promise
+    let next = 0
+
+    const calls = async (load: Load) => {
+      do {
+        const client = clients[next]!
+        next = next + 1 === clients.length ? 0 : next + 1
+        load.accept(await client[method](message))
+      } while (load.running)
+    }
+    return {
+      drive: (inFlight, load) =>
+        new Promise((resolve, reject) => {
+          onLost = reject
+          Promise.all(Array.from({ length: inFlight }, () => calls(load))).then(() => resolve(), reject)
+        }),
+      close: async () => {
+        onLost = () => {}
+        for (const connection of all) connection.end()
+      }
     }
   }
-}
+
+/** One connection, the binary protocol. */
+export const connect: (port: number) => Promise<Client> = connectBy("binary", 1)
