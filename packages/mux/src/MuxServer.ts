@@ -2,9 +2,9 @@
  * An embedded mux server: an Effect for each request, on a TCP port or a Unix socket, for as long as a scope is open. Closing the
  * scope drains it.
  */
-import { Failure, type InvalidOption } from "@scales-rpc/core"
+import type { InvalidOption } from "@scales-rpc/core"
 import { durationMillis, wholeNumber } from "@scales-rpc/core/options"
-import { Tls } from "@scales-rpc/core/socket"
+import { addressOf, listen, type ListenFailed, Tls } from "@scales-rpc/core/socket"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -51,12 +51,7 @@ export interface MuxServerOptions {
   readonly drainTimeout?: Duration.Input | undefined
 }
 
-/** The server could not listen: the port is taken, the path not writable. */
-export class ListenFailed extends Failure("ListenFailed")<{ readonly address: string; readonly cause: unknown }> {
-  override get message(): string {
-    return `cannot listen on ${this.address}: ${this.cause instanceof Error ? this.cause.message : String(this.cause)}`
-  }
-}
+export { ListenFailed } from "@scales-rpc/core/socket"
 
 /** What a server has seen since it began. */
 export interface MuxServerCounts extends ServerCounts {
@@ -190,35 +185,11 @@ class Served implements ServedSession {
   )
 
   readonly destroy = (): void => {
-    if (this.#accepted.remotePort === undefined) this.#accepted.destroy()
+    const { remotePort, writableEnded } = this.#accepted
+    // One that has begun to end would be destroyed by a reset and never say that it is closed (Node 24).
+    if (remotePort === undefined || writableEnded) this.#accepted.destroy()
     else this.#accepted.resetAndDestroy()
   }
-}
-
-const addressOf = (host: string | undefined, port: number | undefined): string =>
-  host === undefined ? "" : host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`
-
-/** A listening server; it stops listening when the scope closes. Connections are the caller's. */
-const listen = (
-  options: MuxServerOptions,
-  onConnection: (socket: Net.Socket) => void
-): Effect.Effect<Net.Server, ListenFailed, Scope.Scope> => {
-  const where = options.path === undefined
-    ? { host: options.host ?? "127.0.0.1", port: options.port ?? 0 }
-    : { path: options.path }
-  return Effect.acquireRelease(
-    Effect.callback<Net.Server, ListenFailed>((resume) => {
-      const server = Net.createServer({ noDelay: true, keepAlive: true }, onConnection)
-      // Stays for good: a connection that cannot be accepted is its client's loss, not the process's end.
-      server.on("error", (cause) =>
-        resume(Effect.fail(
-          new ListenFailed({ address: "path" in where ? where.path! : addressOf(where.host, where.port), cause })
-        )))
-      server.listen(where, () => resume(Effect.succeed(server)))
-      return Effect.sync(() => void server.close())
-    }),
-    (server) => Effect.callback<void>((resume) => void server.close(() => resume(Effect.void)))
-  )
 }
 
 /**

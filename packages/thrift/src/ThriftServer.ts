@@ -8,7 +8,7 @@
  */
 import type { InvalidOption } from "@scales-rpc/core"
 import { durationMillis, wholeNumber } from "@scales-rpc/core/options"
-import { Tls, type TlsServerOptions } from "@scales-rpc/core/socket"
+import { addressOf, listen, type ListenFailed, Tls, type TlsServerOptions } from "@scales-rpc/core/socket"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
@@ -21,7 +21,6 @@ import type { ThriftProtocolError } from "./errors.ts"
 import { detectable } from "./internal/Detection.ts"
 import { checkedFraming, type Framing } from "./internal/Framing.ts"
 import { checkedLimits } from "./internal/limitOptions.ts"
-import { addressOf, listen, type ListenFailed } from "./internal/listen.ts"
 import { closeIdle, type Connection, Served } from "./internal/ServedConnection.ts"
 import { type ConnectionCounts, ServerConnection } from "./internal/ServerConnection.ts"
 import { ServerRequests } from "./internal/ServerRequests.ts"
@@ -32,7 +31,7 @@ import type { ServiceDefinition } from "./ServiceDefinition.ts"
 import * as ThriftProcessor from "./ThriftProcessor.ts"
 import type { HandlersOf, ThriftService } from "./ThriftService.ts"
 
-export { ListenFailed } from "./internal/listen.ts"
+export { ListenFailed } from "@scales-rpc/core/socket"
 export type { Connection } from "./internal/ServedConnection.ts"
 
 /** Options of a server. */
@@ -255,7 +254,7 @@ const serve = <R>(
     }
 
     // Released in reverse: the listener is closed first, but waits for its connections, so they are drained beside it.
-    const server = yield* listen(options, accept)
+    const server = yield* listen({ ...options, halfOpen: true }, accept)
     if (idleMillis !== Infinity) yield* Effect.forkScoped(closeIdle(served, idleMillis, now, counts))
     yield* Effect.addFinalizer(() =>
       Effect.suspend(() => {

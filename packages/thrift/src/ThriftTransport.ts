@@ -97,9 +97,14 @@ const join = (
     deadlines: stack.deadlines,
     counts: shared.counts,
     onReady,
+    onGivenUp: () => {
+      // A server takes a plain end for one of the client's half, and runs the call on: a reset says that nobody waits for the reply.
+      // (TLS sockets and Unix sockets have none.)
+      if (socket.remotePort !== undefined && !("encrypted" in socket)) socket.resetAndDestroy()
+    },
     onEnd: () => {
       shared.connections.delete(connection)
-      // Half a request is of no use to anybody, and the server is to hear that nobody waits for the reply.
+      // Half a request is of no use to anybody.
       socket.destroy()
     }
   })

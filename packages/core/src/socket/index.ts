@@ -1,4 +1,5 @@
-/** Sockets for transports and servers of any protocol: connecting, and TLS on both sides. */
+/** Sockets for transports and servers of any protocol: connecting, listening, and TLS on both sides. */
+export { addressOf, listen, ListenFailed, type ListenOptions } from "../Listen.ts"
 export * as Socket from "../Socket.ts"
 export * as Tls from "../Tls.ts"
 export type { Pem, TlsClientOptions, TlsServerOptions } from "../Tls.ts"

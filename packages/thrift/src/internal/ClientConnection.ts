@@ -61,6 +61,8 @@ export interface ClientConnectionOptions {
   readonly counts: ConnectionCounts
   /** The connection takes calls, or why it never will. */
   readonly onReady: (fault: RpcError | undefined) => void
+  /** The caller of the call on it has gone, whose request has left: heard before the connection ends. */
+  readonly onGivenUp: () => void
   /** The connection has ended: the transport closes the socket. Called once, after the call on it has been failed. */
   readonly onEnd: () => void
 }
@@ -231,6 +233,7 @@ export class ClientConnection {
     this.#exchange = undefined
     if (!exchange.written) return
     this.#options.counts.abandoned++
+    this.#options.onGivenUp()
     this.#end(undefined, "its call was given up")
   }
 

@@ -1,8 +1,8 @@
-/** The listening socket of a server. */
-import { Failure } from "@scales-rpc/core"
+/** The listening socket of a server, of any protocol. */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Net from "node:net"
+import { Failure } from "./RpcError.ts"
 
 /** The server could not listen: the port is taken, the path not writable. */
 export class ListenFailed extends Failure("ListenFailed")<{ readonly address: string; readonly cause: unknown }> {
@@ -20,6 +20,8 @@ export interface ListenOptions {
   readonly host?: string | undefined
   readonly port?: number | undefined
   readonly path?: string | undefined
+  /** A client that has closed its half still reads. Default false. */
+  readonly halfOpen?: boolean | undefined
 }
 
 /** A listening server; it stops listening when the scope closes. Connections are the caller's. */
@@ -32,8 +34,8 @@ export const listen = (
     : { path: options.path }
   return Effect.acquireRelease(
     Effect.callback<Net.Server, ListenFailed>((resume) => {
-      // A client that has closed its half still reads.
-      const server = Net.createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true }, onConnection)
+      const settings = { allowHalfOpen: options.halfOpen ?? false, noDelay: true, keepAlive: true }
+      const server = Net.createServer(settings, onConnection)
       // Stays for good: a connection that cannot be accepted is its client's loss, not the process's end.
       server.on("error", (cause) =>
         resume(Effect.fail(
