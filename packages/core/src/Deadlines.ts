@@ -31,6 +31,20 @@ export abstract class Timer {
   abstract fire(): void
 }
 
+/** A timer that calls a function. */
+export class CallAt extends Timer {
+  readonly #f: () => void
+
+  constructor(at: number, f: () => void) {
+    super(at)
+    this.#f = f
+  }
+
+  override fire(): void {
+    this.#f()
+  }
+}
+
 /** Timers of one duration, oldest first. */
 class TimerList {
   readonly duration: number

@@ -19,7 +19,7 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { type AccrualPolicy, defaultPolicy, type Policy } from "./AccrualPolicy.ts"
 import type { Outcome } from "./Call.ts"
-import { Timer } from "./Deadlines.ts"
+import { CallAt } from "./Deadlines.ts"
 import type { Endpoint } from "./Endpoint.ts"
 import * as Metrics from "./Metrics.ts"
 import { FastFailure, type InvalidOption, type RpcError } from "./RpcError.ts"
@@ -45,20 +45,6 @@ interface Counts {
   probes: number
 }
 
-/** The end of a time of being dead. */
-class Revival extends Timer {
-  readonly #probe: () => void
-
-  constructor(at: number, probe: () => void) {
-    super(at)
-    this.#probe = probe
-  }
-
-  override fire(): void {
-    this.#probe()
-  }
-}
-
 const make = <Req, Res, E>(
   stack: StackShape,
   inner: EndpointSink<Req, Res, E>,
@@ -71,7 +57,7 @@ const make = <Req, Res, E>(
     let state: "Alive" | "Dead" | "ProbeOpen" | "ProbeClosed" = "Alive"
     /** Why it is avoided, while it is. */
     let avoided: FastFailure | undefined
-    let revival: Revival | undefined
+    let revival: CallAt | undefined
     let down = inner.status.state === "Closed"
     /** Nothing has connected it again since it was removed: a server that accepts and breaks is not to be probed each time. */
     let untried = false
@@ -108,8 +94,7 @@ const make = <Req, Res, E>(
         untried = true
       }
       const now = deadSince = stack.now()
-      // A clock's step is a millisecond.
-      revival = new Revival(Math.ceil(now + millis), openProbe)
+      revival = new CallAt(Math.ceil(now + millis), openProbe)
       stack.deadlines.add(revival, now)
       enter("Dead", new FastFailure({ endpoint, cause: "too many of its calls failed", nextAttempt: revival.at }))
     }

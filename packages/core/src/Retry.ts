@@ -12,7 +12,7 @@ import type * as Schedule from "effect/Schedule"
 import { abortFailure, type AbortListener } from "./Abort.ts"
 import * as Backoff from "./Backoff.ts"
 import type { Call } from "./Call.ts"
-import { Timer } from "./Deadlines.ts"
+import { CallAt } from "./Deadlines.ts"
 import * as Metrics from "./Metrics.ts"
 import { wholeNumber } from "./options.ts"
 import type { InvalidOption, RpcError } from "./RpcError.ts"
@@ -45,20 +45,6 @@ export const mayDiffer = (error: unknown): boolean => {
   if (typeof error !== "object" || error === null) return false
   const { _tag, reached } = error as { readonly _tag?: unknown; readonly reached?: unknown }
   return reached === "maybe" && (_tag === "ConnectionClosed" || _tag === "ServerFailed" || _tag === "ProtocolError")
-}
-
-/** The wait before a retry. */
-class Pause extends Timer {
-  readonly #over: () => void
-
-  constructor(at: number, over: () => void) {
-    super(at)
-    this.#over = over
-  }
-
-  override fire(): void {
-    this.#over()
-  }
 }
 
 /** What a retry stage has done. */
@@ -127,7 +113,7 @@ const retry = <Req, Res, E>(
         }
       }
       const now = stack.now()
-      const pause = new Pause(now + millis, () => {
+      const pause = new CallAt(now + millis, () => {
         abort.off(listener)
         resume(then)
       })

@@ -4,9 +4,8 @@
  */
 import {
   abortFailure,
-  type AbortListener,
-  type AbortReason,
   type Attempt,
+  CallAt,
   ConnectFailed,
   ConnectionClosed,
   type Deadlines,
@@ -16,11 +15,12 @@ import {
   type RpcError,
   ServerFailed,
   StatusCell,
-  Timer,
+  type Timer,
   Unsendable
 } from "@scales-rpc/core"
 import { Tls } from "@scales-rpc/core/socket"
 import * as Effect from "effect/Effect"
+import { ClientExchange } from "./ClientExchange.ts"
 import type { ClientContexts } from "./ClientContexts.ts"
 import { MuxDecodeError, MuxEncodeError } from "./CodecError.ts"
 import { decodeHeaders, responseHeadersId } from "./Contexts.ts"
@@ -84,9 +84,6 @@ export interface ClientCounts {
   downgrades: number
 }
 
-/** What the text of the discard of a superseded request must contain for Finagle to ignore it in its statistics. */
-const supersededText = "Request was superseded by another in BackupRequestFilter"
-
 const utf8 = new TextEncoder()
 const fromUtf8 = new TextDecoder()
 const responseHeadersKey = utf8.encode(responseHeadersId)
@@ -94,61 +91,6 @@ const noContexts: ReadonlyArray<Pair> = []
 
 /** Answers to pings and drains that may wait for a server which does not read them: one that asks for more is flooding. */
 const unreadAnswers = 1000
-
-/** A timer that calls a function. */
-class CallAt extends Timer {
-  readonly #f: () => void
-  constructor(at: number, f: () => void) {
-    super(at)
-    this.#f = f
-  }
-  fire(): void {
-    this.#f()
-  }
-}
-
-/** A request whose reply is awaited. Its tag is held; it hears when its call is aborted. */
-class Exchange implements AbortListener {
-  readonly session: ClientSession
-  readonly tag: number
-  readonly attempt: Attempt
-  readonly request: MuxRequest
-  readonly resume: (effect: Effect.Effect<MuxResponse, RpcError>) => void
-  outgoing: Outgoing
-
-  constructor(
-    session: ClientSession,
-    tag: number,
-    attempt: Attempt,
-    request: MuxRequest,
-    resume: (effect: Effect.Effect<MuxResponse, RpcError>) => void,
-    outgoing: Outgoing
-  ) {
-    this.session = session
-    this.tag = tag
-    this.attempt = attempt
-    this.request = request
-    this.resume = resume
-    this.outgoing = outgoing
-  }
-
-  onAbort(reason: AbortReason): void {
-    const { endpoint } = this.attempt
-    const written = this.session.discard(
-      this,
-      reason._tag === "Superseded" ? supersededText : reason._tag === "Timeout"
-        ? `no reply within ${reason.timeoutMillis} ms`
-        : "the client is closed"
-    )
-    // A request of which only fragments have left is none: it cannot have been executed.
-    const sent = written === "written"
-    this.resume(Effect.fail(abortFailure(reason, {
-      waiting: sent ? "reply" : "queue",
-      reached: sent ? "maybe" : "no",
-      endpoint
-    })))
-  }
-}
 
 /** Holds the tag of a discarded request until the server answers it. */
 const discarded = Symbol("discarded")
@@ -170,7 +112,7 @@ export class ClientSession {
   readonly #fragments: Fragments
   readonly #tags: Tags
   /** By tag. */
-  readonly #exchanges: Array<Exchange | typeof discarded | undefined> = []
+  readonly #exchanges: Array<ClientExchange | typeof discarded | undefined> = []
   /** Exchanges that somebody waits for: tags in use without the discarded. */
   #outstanding = 0
   #phase: Phase = "probing"
@@ -284,7 +226,7 @@ export class ClientSession {
         }
         throw cause
       }
-      const exchange = new Exchange(this, tag, attempt, request, resume, outgoing)
+      const exchange = new ClientExchange(this, tag, attempt, request, resume, outgoing)
       this.#exchanges[tag] = exchange
       this.#outstanding++
       this.#options.counts.dispatches++
@@ -299,7 +241,7 @@ export class ClientSession {
    * Gives up on an exchange. While its request is still queued it is taken back and the tag is free; otherwise the server is told, and
    * the tag is held until it answers. Says how much of it had left.
    */
-  discard(exchange: Exchange, why: string): Written {
+  discard(exchange: ClientExchange, why: string): Written {
     const { outgoing, tag } = exchange
     const written = this.#writer.remove(outgoing)
     if (this.#exchanges[tag] !== exchange) return written
@@ -500,7 +442,7 @@ export class ClientSession {
   }
 
   /** Takes the exchange of a tag off the session: whatever the answer, the tag is free. */
-  #take(tag: number): Exchange | undefined {
+  #take(tag: number): ClientExchange | undefined {
     const exchange = this.#exchanges[tag]
     // Nothing of the request has left: this answers an earlier one with its tag, a second time.
     if (exchange === undefined || (exchange !== discarded && exchange.outgoing.written === "unwritten")) {

@@ -8,9 +8,9 @@
  */
 import type { Control, Member, Picker } from "../Balancer.ts"
 import type { Call } from "../Call.ts"
-import type { Timer } from "../Deadlines.ts"
+import { CallAt, type Timer } from "../Deadlines.ts"
 import type { Endpoint } from "../Endpoint.ts"
-import { type Expiring, Expiry, Later } from "./Expiry.ts"
+import { type Expiring, Expiry } from "./Expiry.ts"
 import { Heap } from "./Heap.ts"
 import { MovingAverage } from "./MovingAverage.ts"
 import { RankedSet, type Standing } from "./RankedSet.ts"
@@ -391,7 +391,7 @@ export class AperturePicker implements Picker {
     if (this.#stopped) return undefined
     const { deadlines, now } = this.#control.stack
     const at = now()
-    const timer = new Later(at + millis, fire)
+    const timer = new CallAt(at + millis, fire)
     deadlines.add(timer, at)
     return timer
   }

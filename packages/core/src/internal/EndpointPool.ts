@@ -11,7 +11,7 @@ import type * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import { abortFailure, type AbortListener, type AbortReason } from "../Abort.ts"
 import type { Attempt, Outcome } from "../Call.ts"
-import { Timer } from "../Deadlines.ts"
+import { CallAt } from "../Deadlines.ts"
 import type { Endpoint } from "../Endpoint.ts"
 import { ConnectionClosed, MaxWaiters, type RpcError, StackClosed } from "../RpcError.ts"
 import type { Connector, EndpointSink } from "../Sink.ts"
@@ -81,16 +81,6 @@ class Waiter<Req, Res, E> extends Link implements AbortListener {
     this.attempt = attempt
     this.resume = resume
     this.onAbort = (reason) => onAbort(this, reason)
-  }
-}
-
-/** Looks for connections that have been idle too long, or are too old. */
-class Sweep extends Timer {
-  readonly fire: () => void
-
-  constructor(at: number, fire: () => void) {
-    super(at)
-    this.fire = fire
   }
 }
 
@@ -189,11 +179,11 @@ export const make = <Req, Res, E>(
       answerOpeners(undefined)
     }
 
-    let sweep: Sweep | undefined
+    let sweep: CallAt | undefined
     const sweepAt = (at: number) => {
       if (at >= (sweep?.at ?? Infinity)) return
       if (sweep !== undefined) stack.deadlines.remove(sweep)
-      sweep = new Sweep(at, swept)
+      sweep = new CallAt(at, swept)
       stack.deadlines.add(sweep, stack.now())
     }
 

@@ -1,6 +1,6 @@
 /** Closes members that are open, outside of an aperture, and without a call for a while. */
 import type { Control, Member } from "../Balancer.ts"
-import { Timer } from "../Deadlines.ts"
+import { CallAt, type Timer } from "../Deadlines.ts"
 
 /** What a picker keeps as `member.own` has this. */
 export interface Expiring {
@@ -9,20 +9,6 @@ export interface Expiring {
 }
 
 const expiring = (member: Member): Expiring => member.own
-
-/** A timer that runs what it is given, at a whole millisecond: clocks have no others. */
-export class Later extends Timer {
-  readonly #run: () => void
-
-  constructor(at: number, run: () => void) {
-    super(Math.ceil(at))
-    this.#run = run
-  }
-
-  fire(): void {
-    this.#run()
-  }
-}
 
 /** Told of whatever may begin or end a member's idleness. */
 export class Expiry {
@@ -50,7 +36,7 @@ export class Expiry {
     const own = expiring(member)
     const { deadlines, now } = this.#control.stack
     const at = now()
-    own.expires = new Later(at + this.#millis, () => {
+    own.expires = new CallAt(at + this.#millis, () => {
       own.expires = undefined
       this.#expired(member)
       this.#control.shelve(member)

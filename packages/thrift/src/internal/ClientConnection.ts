@@ -7,6 +7,7 @@ import {
   type AbortListener,
   type AbortReason,
   type Attempt,
+  CallAt,
   ConnectFailed,
   ConnectionClosed,
   type Deadlines,
@@ -15,7 +16,7 @@ import {
   ProtocolError,
   type RpcError,
   StatusCell,
-  Timer,
+  type Timer,
   Unsendable
 } from "@scales-rpc/core"
 import * as Effect from "effect/Effect"
@@ -74,17 +75,6 @@ export interface ClientConnectionOptions {
 const looksAfter = 5
 
 const empty: ThriftResponse = { body: new Uint8Array(0) }
-
-class CallAt extends Timer {
-  readonly #f: () => void
-  constructor(at: number, f: () => void) {
-    super(at)
-    this.#f = f
-  }
-  fire(): void {
-    this.#f()
-  }
-}
 
 /** The call that has the connection. */
 class Exchange implements AbortListener {
