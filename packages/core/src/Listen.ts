@@ -17,8 +17,11 @@ export const addressOf = (host: string | undefined, port: number | undefined): s
 
 /** Where to listen. */
 export interface ListenOptions {
+  /** The address of an interface, or a name of this machine. Default 127.0.0.1. */
   readonly host?: string | undefined
+  /** 0: a free one. Default 0. */
   readonly port?: number | undefined
+  /** A Unix socket in their place. */
   readonly path?: string | undefined
   /** A client that has closed its half still reads. Default false. */
   readonly halfOpen?: boolean | undefined
