@@ -35,9 +35,9 @@ it("every link of the docs leads somewhere", () => {
 
 it("docs/errors.md says of every tag what it is", () => {
   const page = textOf("docs/errors.md")
-  const sources = ["core/src/RpcError.ts", "thrift/src/errors.ts", "mux/src/MuxServer.ts"].map((path) =>
-    textOf(`packages/${path}`)
-  )
+  const sources = ["core/src/RpcError.ts", "thrift/src/errors.ts", "core/src/Listen.ts", "core/src/Tls.ts"].map((
+    path
+  ) => textOf(`packages/${path}`))
   const tags = Array.from(
     sources.join("\n").matchAll(/class (\w+)(?:<.*>)?\s+extends (?:Failure|Data\.TaggedError|Stackless)\b/g),
     ([, tag]) => tag!
