@@ -60,7 +60,8 @@ export interface TlsServerOptions {
 
 /**
  * Which check failed. `untrusted`: no authority that is trusted has signed the peer's certificate. `expired`,
- * `not-yet-valid`: its dates. `wrong-name`: it is another's. `certificate-required`: the peer showed none, or wants
+ * `not-yet-valid`: its dates. `wrong-name`: it is another's. `wrong-purpose`: it is for
+ * something else, a client's shown by a server. `certificate-required`: the peer showed none, or wants
  * one. `certificate-refused`: the peer does not accept the one it was shown; Java says the same when it wants one and
  * was shown none. `version`: no TLS version, or no cipher, in common; a server up to TLS 1.2 may mean that it wants a
  * certificate. `not-tls`: the peer speaks something else. `closed`: the connection ended in the handshake. `timeout`:
@@ -72,6 +73,7 @@ export type TlsReason =
   | "expired"
   | "not-yet-valid"
   | "wrong-name"
+  | "wrong-purpose"
   | "certificate-required"
   | "certificate-refused"
   | "version"
@@ -102,9 +104,15 @@ const reasons: ReadonlyArray<readonly [RegExp, TlsReason, string]> = [
   [/^CERT_HAS_EXPIRED$/, "expired", "the peer's certificate has expired"],
   [/^CERT_NOT_YET_VALID$/, "not-yet-valid", "the peer's certificate is not yet valid"],
   [
-    /^(UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|CERT_UNTRUSTED|CERT_REJECTED|CERT_CHAIN_TOO_LONG|CERT_SIGNATURE_FAILURE|INVALID_CA|INVALID_PURPOSE|PATH_LENGTH_EXCEEDED)/,
+    /^(UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|CERT_UNTRUSTED|CERT_REJECTED|CERT_SIGNATURE_FAILURE)/,
     "untrusted",
     "untrusted issuer: no authority that is trusted here has signed the peer's certificate"
+  ],
+  [/^INVALID_PURPOSE$/, "wrong-purpose", "the peer's certificate is not made for this use"],
+  [
+    /^(INVALID_CA|PATH_LENGTH_EXCEEDED|CERT_CHAIN_TOO_LONG)$/,
+    "untrusted",
+    "the chain of the peer's certificate is not one that authorities may make"
   ],
   [/ALERT_CERTIFICATE_REQUIRED$/, "certificate-required", "the peer wants a certificate, and was shown none"],
   [/PEER_DID_NOT_RETURN_A_CERTIFICATE$/, "certificate-required", "the peer showed no certificate, and one is required"],

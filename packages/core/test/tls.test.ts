@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { ConnectFailed, Endpoint, InvalidOption } from "@scales-rpc/core"
 import { Socket, Tls, type TlsClientOptions, type TlsServerOptions } from "@scales-rpc/core/socket"
 import { Certificates } from "@scales-rpc/core/testing"
-import { Deferred, Effect, Exit, Logger, Redacted, type Scope } from "effect"
+import { Deferred, Effect, Exit, Fiber, Logger, Redacted, type Scope } from "effect"
 import * as Crypto from "node:crypto"
 import { once } from "node:events"
 import * as Fs from "node:fs"
@@ -573,6 +573,16 @@ describe("options", () => {
       assert.notMatch(shown, /open sesame|PRIVATE/)
       for (const line of locked.key.split("\n").slice(1, -2)) assert.notInclude(shown, line)
     }))
+
+  it.effect("do not show when they are given where a path is expected", () =>
+    Effect.gen(function*() {
+      for (const option of ["key", "certificate", "ca"] as const) {
+        const error = yield* Effect.flip(Tls.client({ ...locked, passphrase: "x", [option]: { path: locked.key } }))
+        const shown = Util.inspect(error, { depth: 9 }) + JSON.stringify(error)
+        assert.include(shown, "PEM where a path is expected")
+        for (const line of locked.key.split("\n").slice(0, -2)) assert.notInclude(shown, line)
+      }
+    }))
 })
 
 describe("files that change", () => {
@@ -643,6 +653,23 @@ describe("files that change", () => {
       yield* connect(newer.endpoint)
       Fs.writeFileSync(at("ca"), stranger.certificate)
       assert.strictEqual((yield* refusal(connect(older.endpoint))).reason, "untrusted")
+    }))
+
+  it.live("are read although the connection that noticed is given up, at whatever step", () =>
+    Effect.gen(function*() {
+      const { options, write } = yield* files
+      write(authority.issue({ name: "0" }))
+      const { endpoint } = yield* echo(options)
+      assert.strictEqual(peerOf(yield* open(endpoint, { ca: authority.certificate })), "CN=0")
+      for (let turns = 1; turns <= 30; turns++) {
+        write(authority.issue({ name: String(turns) }))
+        const given = yield* Effect.forkChild(Effect.scoped(open(endpoint, { ca: authority.certificate })), {
+          startImmediately: true
+        })
+        for (let turn = 0; turn < turns; turn++) yield* Effect.promise(() => new Promise(setImmediate))
+        yield* Fiber.interrupt(given)
+        assert.strictEqual(peerOf(yield* open(endpoint, { ca: authority.certificate })), `CN=${turns}`)
+      }
     }))
 
   it.live("and are broken leave the old ones in force, with one warning that shows nothing of them", () =>

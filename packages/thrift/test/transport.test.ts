@@ -313,11 +313,24 @@ describe("oneway", () => {
       yield* isOver(connection, "ProtocolError")
     }))
 
-  it.live("that is answered all the same ends the connection, so that no call gets the answer", () =>
+  it.live("that is answered all the same harms nobody: neither the connection nor the call that has it then", () =>
     Effect.gen(function*() {
       const connection = yield* connected()
+      const { server } = connection
       yield* connection.send(requestOf("note", 1, { oneway: true }))
-      connection.server.reply(yield* connection.server.next, { type: MessageType.EXCEPTION })
+      const note = yield* server.next
+      yield* connection.send(requestOf("note", 2, { oneway: true }))
+      const second = yield* server.next
+      // While nobody waits.
+      server.reply(note, { type: MessageType.EXCEPTION })
+      const calling = yield* start(connection.call("ping"))
+      const ping = yield* server.next
+      server.reply(second, { type: MessageType.EXCEPTION })
+      server.reply(ping, { result: "pong" })
+      assert.include(Buffer.from((yield* Fiber.join(calling)).body).toString("latin1"), "pong")
+      assert.strictEqual(connection.status.state, "Open")
+      // Once each: what nobody has asked for ends the connection still.
+      server.reply(second, { type: MessageType.EXCEPTION })
       yield* until("the connection is closed", () => connection.status.state === "Closed")
       yield* isOver(connection, "ProtocolError")
     }))

@@ -25,9 +25,13 @@ export interface MaterialOptions {
 /** What `node:tls` makes a context of. */
 export type Material = Pick<TlsModule.SecureContextOptions, "ca" | "cert" | "key" | "passphrase" | "minVersion">
 
+/** A path as it may be shown: what was given in its place may be the secret itself. */
+const shownPath = (path: string): string =>
+  path.includes("\n") || path.includes("-----BEGIN") || path.length > 4096 ? "PEM where a path is expected" : path
+
 /** Where a PEM comes from, and never what it is. */
 export const sourceOf = (pem: Pem): string =>
-  typeof pem === "string" ? "text" : pem instanceof Uint8Array ? "bytes" : pem.path
+  typeof pem === "string" ? "text" : pem instanceof Uint8Array ? "bytes" : shownPath(pem.path)
 
 const invalid = (option: string, got: unknown, expected: string): Effect.Effect<never, InvalidOption> =>
   Effect.fail(new InvalidOption({ option, got, expected }))
@@ -44,7 +48,7 @@ const textOf = (option: string, pem: Pem): Effect.Effect<string, InvalidOption> 
     ? Effect.tryPromise({
       try: () => Fs.readFile(pem.path, "utf8"),
       catch: (cause) =>
-        new InvalidOption({ option, got: pem.path, expected: `a file that can be read (${codeOf(cause)})` })
+        new InvalidOption({ option, got: shownPath(pem.path), expected: `a file that can be read (${codeOf(cause)})` })
     })
     : invalid(option, typeof pem, "PEM as text, as bytes, or as { path }")
 
@@ -158,12 +162,13 @@ export const reloading = <A>(
     const reload = Effect.gen(function*() {
       const stamp = yield* stamps
       if (stamp === seen) return current
-      seen = stamp
       current = yield* Effect.catch(load, (error) =>
         Effect.as(
           Effect.logWarning(`changed TLS files cannot be used, the old ones stay in force: ${error.message}`),
           current
         ))
+      // Not before: whoever comes meanwhile waits for what is new, and one that is given up has not taken the news with it.
+      seen = stamp
       return current
     })
     return Effect.flatMap(stamps, (stamp) => stamp === seen ? Effect.succeed(current) : one.withPermit(reload))

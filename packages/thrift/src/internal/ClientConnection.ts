@@ -21,7 +21,7 @@ import {
 } from "@scales-rpc/core"
 import * as Effect from "effect/Effect"
 import { ThriftEncodeError, ThriftProtocolError } from "../errors.ts"
-import { MessageType, type ProtocolReader } from "../Protocol.ts"
+import { type MessageHeader, MessageType, type ProtocolReader } from "../Protocol.ts"
 import type { ThriftRequest, ThriftResponse } from "../ThriftClient.ts"
 import { chunksOf, type Framing, type Splitter } from "./Framing.ts"
 import type { UpgradeCodec } from "./UpgradeCodec.ts"
@@ -76,6 +76,25 @@ const looksAfter = 5
 
 const empty: ThriftResponse = { body: new Uint8Array(0) }
 
+/** What shows that a message is not the reply to a request. */
+const mismatch = (
+  { method, sequenceId }: ThriftRequest,
+  { fname, mtype, rseqid }: MessageHeader
+): string | undefined => {
+  if (mtype !== MessageType.REPLY && mtype !== MessageType.EXCEPTION) {
+    return `a message of type ${mtype} in answer to ${method}`
+  }
+  if (rseqid !== sequenceId) return `sequence id ${rseqid} in answer to ${method}, which has ${sequenceId}`
+  // A multiplexed server that does not know the service names the method as it came, with the service
+  if (fname === method || (mtype === MessageType.EXCEPTION && fname.endsWith(`:${method}`))) return undefined
+  return `a reply to ${fname.slice(0, 100)} in answer to ${method}`
+}
+
+const unasked = "a message that no call has asked for"
+
+/** How many oneway calls of a connection are remembered: a server that answers them all the same does so soon. */
+const remembered = 64
+
 /** The call that has the connection. */
 class Exchange implements AbortListener {
   readonly connection: ClientConnection
@@ -123,6 +142,11 @@ export class ClientConnection {
   /** What was waited for has come; nobody hears of it until all that came with it has been looked at. */
   #answered = false
   #reply: Effect.Effect<ThriftResponse> | undefined
+  /**
+   * Sequence ids of the last oneway calls. A server that does not know the method answers it as any other: that is no reply to the call that
+   * has the connection by then.
+   */
+  readonly #oneways = new Set<number>()
   #idleSince: number
   #timer: Timer | undefined
 
@@ -156,7 +180,7 @@ export class ClientConnection {
   receive(chunk: Uint8Array): void {
     if (this.#phase === "ended") return
     const { splitter } = this.#options
-    if (this.#awaiting()) {
+    if (this.#awaiting() || this.#oneways.size > 0) {
       try {
         splitter.push(chunk, this.#onMessage)
       } catch (error) {
@@ -254,10 +278,20 @@ export class ClientConnection {
       chunks,
       request.oneway
         ? () => {
-          if (this.#exchange === exchange) this.#finish(Effect.succeed(empty))
+          if (this.#exchange !== exchange) return
+          this.#remember(request.sequenceId)
+          this.#finish(Effect.succeed(empty))
         }
         : undefined
     )
+  }
+
+  #remember(oneway: number): void {
+    this.#oneways.add(oneway)
+    for (const oldest of this.#oneways) {
+      if (this.#oneways.size <= remembered) return
+      this.#oneways.delete(oldest)
+    }
   }
 
   #awaiting(): boolean {
@@ -267,13 +301,17 @@ export class ClientConnection {
 
   readonly #onMessage = (message: Uint8Array): void => {
     if (this.#phase === "ended") return
-    if (this.#answered) return this.#protocolError("a message that no call has asked for")
     const { reader, upgrade } = this.#options
     try {
-      if (this.#phase === "upgrading") this.#upgraded = upgrade!.accepted(reader, message)
-      else {
+      if (this.#phase === "upgrading") {
+        if (this.#answered) return this.#protocolError(unasked)
+        this.#upgraded = upgrade!.accepted(reader, message)
+      } else {
         const body = this.#upgraded ? upgrade!.replyBody(reader, message) : message
-        const wrong = this.#mismatch(this.#exchange!.request, body)
+        const header = reader.reset(body).readMessageBegin()
+        if (this.#oneways.delete(header.rseqid)) return
+        if (this.#answered || !this.#awaiting()) return this.#protocolError(unasked)
+        const wrong = mismatch(this.#exchange!.request, header)
         if (wrong !== undefined) return this.#protocolError(wrong)
         this.#reply = Effect.succeed({ body })
       }
@@ -282,18 +320,6 @@ export class ClientConnection {
       if (!(error instanceof ThriftProtocolError)) throw error
       this.#protocolError(error.message, error)
     }
-  }
-
-  /** What shows that a message is not the reply to a request. */
-  #mismatch({ method, sequenceId }: ThriftRequest, body: Uint8Array): string | undefined {
-    const { fname, mtype, rseqid } = this.#options.reader.reset(body).readMessageBegin()
-    if (mtype !== MessageType.REPLY && mtype !== MessageType.EXCEPTION) {
-      return `a message of type ${mtype} in answer to ${method}`
-    }
-    if (rseqid !== sequenceId) return `sequence id ${rseqid} in answer to ${method}, which has ${sequenceId}`
-    // A multiplexed server that does not know the service names the method as it came, with the service
-    if (fname === method || (mtype === MessageType.EXCEPTION && fname.endsWith(`:${method}`))) return undefined
-    return `a reply to ${fname.slice(0, 100)} in answer to ${method}`
   }
 
   #ready(): void {
