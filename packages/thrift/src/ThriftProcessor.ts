@@ -6,13 +6,8 @@ import { InvalidOption } from "@scales-rpc/core"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import { encodeApplicationException } from "./ApplicationException.ts"
-import {
-  ApplicationExceptionType,
-  ThriftApplicationException,
-  ThriftEncodeError,
-  ThriftProtocolError
-} from "./errors.ts"
+import { type ApplicationExceptionName, ThriftEncodeError, ThriftProtocolError } from "./errors.ts"
+import { applicationReply, shownName } from "./internal/ApplicationReply.ts"
 import { checkedLimits } from "./internal/limitOptions.ts"
 import { checkedServiceName } from "./internal/serviceName.ts"
 import * as Multiplexed from "./Multiplexed.ts"
@@ -24,8 +19,9 @@ import { type MethodDefinition, protocolErrorOf, type ServiceDefinition } from "
 export interface Processor<out E = never, out R = never> {
   /**
    * The reply to one request. A oneway method that ends well is answered with nothing; when it does not, and the wire answers every
-   * call, its caller hears of it. Fails with `ThriftProtocolError` when the bytes are no Thrift call or end too early, and with what
-   * the handler failed with when `passes` said that it is the wire's to answer.
+   * call, its caller hears of it. Fails with `ThriftProtocolError` when the bytes are no Thrift call or end too early, or `limits`
+   * leave no room for the answer to a method that does not exist, and with what the handler failed with when `passes` said that it is
+   * the wire's to answer.
    */
   readonly process: (body: Uint8Array) => Effect.Effect<Uint8Array, ThriftProtocolError | E, R>
 }
@@ -137,13 +133,22 @@ const processorOf = <E, R>(
     const applicationException = (
       method: string,
       sequenceId: number,
-      type: keyof typeof ApplicationExceptionType,
+      type: ApplicationExceptionName,
       message: string
-    ): Uint8Array => {
-      writer.reset()
-      const exception = new ThriftApplicationException({ type: ApplicationExceptionType[type], message })
-      encodeApplicationException(method, sequenceId, exception, writer)
-      return writer.take()
+    ): Uint8Array => applicationReply(writer, method, sequenceId, type, message)
+
+    /** A call of a method that there is none of. */
+    const unknownMethod = (name: string, sequenceId: number): Effect.Effect<Uint8Array, ThriftProtocolError> => {
+      const message = `Invalid method name: '${shownName(name)}'`
+      try {
+        return Effect.succeed(applicationException(replyName(name), sequenceId, "UNKNOWN_METHOD", message))
+      } catch (error) {
+        // Limits below what any answer takes: the wire's to answer.
+        if (!(error instanceof ThriftEncodeError)) throw error
+        return Effect.fail(
+          new ThriftProtocolError({ reason: "SizeLimit", offset: reader.position, message, cause: error })
+        )
+      }
     }
 
     /** What the method's caller is not told of in detail is logged here. */
@@ -214,11 +219,7 @@ const processorOf = <E, R>(
         return Effect.fail(protocolErrorOf(error, reader))
       }
       const found = served.get(name)
-      if (found === undefined) {
-        return Effect.succeed(
-          applicationException(replyName(name), sequenceId, "UNKNOWN_METHOD", `Invalid method name: '${name}'`)
-        )
-      }
+      if (found === undefined) return unknownMethod(name, sequenceId)
       const { handler, handlers, method } = found
       let args: Array<unknown>
       try {

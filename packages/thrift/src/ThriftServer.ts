@@ -239,14 +239,16 @@ const serve = <R>(
       }
       if (tls === undefined) return begin(socket)
       const fiber = run(
-        Effect.match(tls.secure(socket), {
-          onSuccess: (secured) => {
-            securing.delete(socket)
-            begin(secured)
-          },
-          onFailure: () => {
+        Effect.matchEffect(tls.secure(socket), {
+          onSuccess: (secured) =>
+            Effect.sync(() => {
+              securing.delete(socket)
+              begin(secured)
+            }),
+          onFailure: (failed) => {
             securing.delete(socket)
             counts.insecure++
+            return Effect.logDebug("a client's connection could not be secured", failed)
           }
         })
       )

@@ -336,8 +336,53 @@ describe("a Thrift processor", () => {
         const reader = new BinaryReader().reset(yield* process(writer.take()))
         const exit = decodeReply(Echo.definition.methods.get("ping")!, reader)
         assert.strictEqual(reader.message.fname, name)
-        assert.deepStrictEqual(applicationException(exit), ["UNKNOWN_METHOD", `Invalid method name: '${name}'`])
+        assert.deepStrictEqual(applicationException(exit), [
+          "UNKNOWN_METHOD",
+          `Invalid method name: '${name.slice(0, 100)}'`
+        ])
       }
+    }))
+
+  it.effect("repeats no name in full, or with what would break a line, in what it says", () =>
+    Effect.gen(function*() {
+      const ask = (name: string, limits = {}) =>
+        Effect.gen(function*() {
+          const { process } = yield* processor({ ping: () => Effect.succeed("pong") }, { limits })
+          const writer = new BinaryWriter()
+          writer.writeMessageBegin(name, 1, 7)
+          writer.writeFieldStop()
+          const request = writer.take()
+          const reader = new BinaryReader().reset(yield* process(request))
+          const exit = decodeReply(Echo.definition.methods.get("ping")!, reader)
+          assert.strictEqual(reader.message.rseqid, 7)
+          return { fname: reader.message.fname, length: request.length, said: applicationException(exit) }
+        })
+      const broken = yield* ask("a\r\nb\u001b[31m\u0085\u2028\0")
+      assert.deepStrictEqual(broken.said, [
+        "UNKNOWN_METHOD",
+        "Invalid method name: 'a\ufffd\ufffdb\ufffd[31m\ufffd\ufffd\ufffd'"
+      ])
+      assert.strictEqual(broken.fname, "a\r\nb\u001b[31m\u0085\u2028\0")
+      const name = "n".repeat(12_000_000)
+      const said = ["UNKNOWN_METHOD", `Invalid method name: '${"n".repeat(100)}'`]
+      const whole = yield* ask(name)
+      assert.deepStrictEqual([whole.fname.length, whole.said], [12_000_000, said])
+      // No room for the name and what is said: the reply is to the name as it is shown.
+      const cut = yield* ask(name, { maxMessageBytes: whole.length })
+      assert.deepStrictEqual([cut.fname, cut.said], ["n".repeat(100), said])
+      // Between the halves of a character.
+      assert.strictEqual(
+        (yield* ask(`${"n".repeat(99)}\u{1f600}`)).said[1],
+        `Invalid method name: '${"n".repeat(99)}\ufffd'`
+      )
+    }))
+
+  it.effect("leaves an answer to the wire that its limits have no room for", () =>
+    Effect.gen(function*() {
+      const { process } = yield* processor({}, { limits: { maxMessageBytes: 40 } })
+      const error = yield* Effect.flip(process(call("ping")))
+      assert.instanceOf(error, ThriftProtocolError)
+      assert.strictEqual(error.reason, "SizeLimit")
     }))
 
   it.effect("leaves to the wire what is no Thrift call, or ends too early", () =>

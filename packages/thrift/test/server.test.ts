@@ -126,6 +126,23 @@ describe.each(golden.map(([protocol]) => protocol))("a call in $name that", (pro
       assert.deepStrictEqual((yield* ask(client, "ping", [])).exit, Exit.succeed("pong"))
     }))
 
+  it.effect("has a name of 12 MB, and no room for an answer that repeats it, is answered like others", () =>
+    Effect.gen(function*() {
+      const request = bare("n".repeat(12_000_000), MessageType.CALL, 9, protocol)
+      const { client, server } = yield* open({ protocol, limits: { maxMessageBytes: request.length } }, speech)
+      client.send(request)
+      const { exit, id, name } = read("ping", yield* client.next, protocol)
+      assert.deepStrictEqual([id, name], [9, "n".repeat(100)])
+      const error = errorOf(exit)
+      assert.instanceOf(error, ThriftApplicationException)
+      assert.deepStrictEqual([error.typeName, error.message], [
+        "UNKNOWN_METHOD",
+        `Invalid method name: '${"n".repeat(100)}'`
+      ])
+      assert.deepStrictEqual((yield* ask(client, "ping", [])).exit, Exit.succeed("pong"))
+      assert.strictEqual(server.counts.undecodable, 0)
+    }))
+
   it.effect("is oneway is answered with nothing, however it ends, and holds up nobody", () =>
     Effect.gen(function*() {
       const notes: Array<string> = []

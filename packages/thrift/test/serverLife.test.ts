@@ -1,7 +1,8 @@
 // How a server and its connections end: drains, idle connections, limits on connections, TLS, and that nothing is left.
 import { assert, describe, it } from "@effect/vitest"
+import { Tls } from "@scales-rpc/core/socket"
 import { Certificates } from "@scales-rpc/core/testing"
-import { Clock, Deferred, Effect, Exit, Fiber, Queue, Scope } from "effect"
+import { Clock, Deferred, Effect, Exit, Fiber, Logger, Queue, References, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import * as Net from "node:net"
 import * as NodeTls from "node:tls"
@@ -406,6 +407,45 @@ describe("a server with TLS", () => {
       const client = yield* connectTls(server.address.port, { cert: known.certificate, key: known.key })
       assert.deepStrictEqual((yield* ask(client, "ping", [])).exit, Exit.succeed("pong"))
       assert.strictEqual(server.counts.connections, 1)
+    }))
+
+  it.effect("knows who its clients are, and says at level debug why one was not secured", () =>
+    Effect.gen(function*() {
+      const logged: Array<readonly [string, unknown]> = []
+      const logger = Logger.make(({ logLevel, message }) => void logged.push([logLevel, message]))
+      const server = yield* Effect.provide(
+        ThriftServer.make(Echo, handlers, { tls: { ...tls, clients: "required", ca: authority.certificate } }),
+        Logger.layer([logger])
+      ).pipe(Effect.provideService(References.MinimumLogLevel, "Debug"))
+      const known = authority.issue({ name: "alice" })
+      const client = yield* connectTls(server.address.port, { cert: known.certificate, key: known.key })
+      yield* ask(client, "ping", [])
+      assert.deepStrictEqual(server.connections().map(({ certificate, secured }) => [certificate?.subject, secured]), [
+        ["CN=alice", true]
+      ])
+      const plain = yield* connect(server.address)
+      plain.send(call("ping", []))
+      yield* plain.ended
+      yield* until(() => server.counts.insecure === 1)
+      assert.strictEqual(logged.length, 1)
+      const [level, message] = logged[0]!
+      assert.strictEqual(level, "Debug")
+      const [text, failed] = message as readonly [string, unknown]
+      assert.strictEqual(text, "a client's connection could not be secured")
+      assert.instanceOf(failed, Tls.TlsFailed)
+      assert.strictEqual(failed.reason, "not-tls")
+    }))
+
+  it.effect("is told apart from one without", () =>
+    Effect.gen(function*() {
+      for (const options of [{}, { tls }]) {
+        const server = yield* ThriftServer.make(Echo, handlers, options)
+        const client = yield* "tls" in options ? connectTls(server.address.port) : connect(server.address)
+        yield* ask(client, "ping", [])
+        assert.deepStrictEqual(server.connections().map(({ certificate, secured }) => [certificate, secured]), [
+          [undefined, "tls" in options]
+        ])
+      }
     }))
 
   it.effect("does not wait for handshakes when it closes, and counts them as connections", () =>

@@ -240,6 +240,35 @@ describe("bytes that are no call end the connection behind what was answered", (
       }))
   }
 
+  it.effect("a call whose answer the limits have no room for, and what has begun behind it is interrupted", () =>
+    Effect.gen(function*() {
+      const gates = [1, 2].map(() => Deferred.makeUnsafe<void>())
+      const begun: Array<number> = []
+      const interrupted: Array<number> = []
+      const server = yield* ThriftServer.make(Echo, {
+        ...handlers,
+        slow: (id) =>
+          Effect.suspend(() => {
+            begun.push(id)
+            if (id === 1) return Effect.as(Deferred.await(gates[0]!), "1")
+            return id === 2 ? Effect.andThen(Deferred.await(gates[1]!), Effect.die("lost")) : Effect.never
+          }).pipe(Effect.onInterrupt(() => Effect.sync(() => interrupted.push(id))))
+      }, { limits: { maxMessageBytes: 60 } })
+      const client = yield* connect(server.address)
+      client.send(slow(1), slow(2), slow(3), call("ping", [], 4), slow(5))
+      yield* until(() => begun.length === 4)
+      yield* Deferred.succeed(gates[1]!, void 0)
+      yield* until(() => server.counts.undecodable === 1)
+      yield* until(() => server.outstanding() === 1)
+      assert.deepStrictEqual(interrupted, [3, 5])
+      assert.strictEqual(server.connections()[0]!.outstanding, 1)
+      yield* Deferred.succeed(gates[0]!, void 0)
+      yield* client.ended
+      assert.deepStrictEqual(idsOf(client), [1])
+      yield* until(() => server.outstanding() === 0 && server.connections().length === 0)
+      assert.deepStrictEqual(interrupted, [3, 5])
+    }).pipe(Effect.provide(Logger.layer([]))))
+
   it.effect("once: what was wrong before it, and is only found later, is not counted again", () =>
     Effect.gen(function*() {
       const { client, release, server } = yield* held({ maxPipelined: 1, limits: { maxMessageBytes: 10_000 } })

@@ -4,13 +4,16 @@ import { bytesKey, ClientId, Destination, Dtab, Rpc, Trace } from "@scales-rpc/c
 import { Effect, Exit } from "effect"
 import { TestClock } from "effect/testing"
 import {
+  MessageType,
   type Protocol,
   Protocols,
   type ProtocolWriter,
   ThriftApplicationException,
+  ThriftProtocolError,
   ThriftServer,
   Type
 } from "../src/index.ts"
+import { ServerUpgrade } from "../src/internal/ServerUpgrade.ts"
 import { bare, call, Echo, errorOf, handlers, read } from "./echoServer.ts"
 import { connect, until } from "./rawClient.ts"
 
@@ -209,6 +212,17 @@ describe("a client that asks for the upgrade", () => {
       assert.include(error.message, "deadline exceeded by 10 ms, not executed")
       assert.strictEqual(seen.length, 0)
       assert.strictEqual(server.counts.expired, 1)
+      // Whatever it calls the method.
+      for (const [name, shown] of [["a\nb", "a\ufffdb"], ["n".repeat(12_000_000), "n".repeat(100)]] as const) {
+        client.send(Buffer.concat([late, bare(name, MessageType.CALL, 4)]))
+        const answer = read("ping", (yield* client.next).subarray(1))
+        assert.deepStrictEqual([answer.id, answer.name === name], [4, true])
+        assert.strictEqual(
+          (errorOf(answer.exit) as Error).message,
+          `Internal error processing ${shown}: 'deadline exceeded by 10 ms, not executed'`
+        )
+      }
+      assert.strictEqual(server.counts.expired, 3)
     }))
 
   it.effect("and then sends a header that is none loses the connection", () =>
@@ -222,6 +236,65 @@ describe("a client that asks for the upgrade", () => {
       assert.strictEqual(server.counts.undecodable, 1)
       yield* until(() => server.connections().length === 0)
     }))
+
+  for (const [field, what] of [[8, "contexts"], [10, "delegations"]] as const) {
+    it.effect(`and then sends more than 256 ${what} loses the connection`, () =>
+      Effect.gen(function*() {
+        const { seen, server } = yield* noting()
+        const lists = (...sizes: ReadonlyArray<number>) =>
+          header(Protocols.binary, (writer) =>
+            sizes.map((size) =>
+              [
+                field,
+                Type.LIST,
+                () =>
+                  pairs(
+                    writer,
+                    Array.from({ length: size }, () => ["/a", "/b"] as const),
+                    (text) => writer.writeString(text)
+                  )
+              ] as const
+            ))
+        const open = Effect.gen(function*() {
+          const client = yield* connect(server.address)
+          client.send(bare(question, 1))
+          yield* client.next
+          return client
+        })
+        const client = yield* open
+        client.send(Buffer.concat([lists(256), call("ping", [])]), Buffer.concat([lists(200, 56), call("ping", [])]))
+        yield* client.count(3)
+        for (const { context } of seen) {
+          assert.strictEqual(field === 8 ? [...context].length : context.get(Dtab)?.length, field === 8 ? 1 : 256)
+        }
+        assert.strictEqual(server.counts.oversized, 0)
+        client.send(Buffer.concat([lists(257), call("ping", [])]))
+        yield* client.ended
+        const other = yield* open
+        other.send(Buffer.concat([lists(200, 57), call("ping", [])]))
+        yield* other.ended
+        assert.strictEqual(server.counts.oversized, 2)
+        assert.strictEqual(seen.length, 2)
+      }))
+
+    it(`and then sends 1,000,000 ${what} makes the server read none of them`, () => {
+      const protocol = Protocols.binary
+      const million = header(protocol, (writer) => [[field, Type.LIST, () => {
+        writer.writeListBegin(Type.STRUCT, 1_000_000)
+        for (let i = 0; i < 1_000_000; i++) writer.writeFieldStop()
+        writer.writeListEnd()
+      }]])
+      try {
+        new ServerUpgrade(protocol.reader(), protocol.writer()).requestHeader(million)
+        assert.fail("it was read")
+      } catch (error) {
+        assert.instanceOf(error, ThriftProtocolError)
+        // Behind the field's 3 bytes and the list's 5.
+        assert.deepStrictEqual([error.reason, error.offset], ["SizeLimit", 8])
+        assert.strictEqual(error.message, `1000000 ${what} in a request's header, at most 256`)
+      }
+    })
+  }
 
   it.effect("asks for a method that does not exist where the server has no upgrade, or no frames", () =>
     Effect.gen(function*() {

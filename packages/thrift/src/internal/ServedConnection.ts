@@ -2,6 +2,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
+import type { X509Certificate } from "node:crypto"
 import type * as Net from "node:net"
 import { TLSSocket } from "node:tls"
 import type { ServerConnection } from "./ServerConnection.ts"
@@ -10,6 +11,10 @@ import type { ServerConnection } from "./ServerConnection.ts"
 export interface Connection {
   /** The client's address, `host:port`; empty on a Unix socket. */
   readonly peer: string
+  /** Whether it is encrypted. */
+  readonly secured: boolean
+  /** What the client has shown, and the server has found good; `undefined`: none was shown. */
+  readonly certificate: X509Certificate | undefined
   /** Requests that have not been answered. */
   readonly outstanding: number
   /**
@@ -42,6 +47,14 @@ export class Served implements Connection {
 
   get peer(): string {
     return this.connection.peer
+  }
+
+  get secured(): boolean {
+    return this.#socket instanceof TLSSocket
+  }
+
+  get certificate(): X509Certificate | undefined {
+    return this.#socket instanceof TLSSocket ? this.#socket.getPeerX509Certificate() : undefined
   }
 
   get outstanding(): number {
@@ -79,7 +92,7 @@ export class Served implements Connection {
   readonly destroy = (): void => {
     const socket = this.#socket
     // One that has begun to end cannot be reset: Node then never closes it (seen on 24.21).
-    if (socket.remotePort === undefined || socket.writableEnded || socket instanceof TLSSocket) socket.destroy()
+    if (socket.remotePort === undefined || socket.writableEnded || this.secured) socket.destroy()
     else socket.resetAndDestroy()
   }
 }

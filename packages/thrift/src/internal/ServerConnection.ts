@@ -169,14 +169,21 @@ export class ServerConnection {
     this.#advance()
   }
 
-  /** @internal The bytes of a request are no call. It is the last that was begun: its bytes are read when it is. */
+  /**
+   * @internal The bytes of a request are no call, or there is no answer that the limits allow. That may show when others have been begun
+   * behind it: they are interrupted, for nothing is answered behind it.
+   */
   refuse(exchange: ServerExchange): void {
     if (exchange.state !== "running") return
     exchange.state = "refused"
     this.#running--
-    if (exchange.head.oneway) this.#oneways--
-    else this.#write()
     this.#waiting.clear()
+    if (exchange.head.oneway) this.#oneways--
+    else {
+      const exchanges = [...this.#order]
+      for (const behind of exchanges.slice(exchanges.indexOf(exchange) + 1)) this.#interrupt(behind)
+      this.#write()
+    }
     this.#reject("undecodable")
     this.#advance()
   }

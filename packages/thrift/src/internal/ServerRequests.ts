@@ -5,15 +5,10 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
-import { encodeApplicationException } from "../ApplicationException.ts"
-import {
-  ApplicationExceptionType,
-  ThriftApplicationException,
-  ThriftEncodeError,
-  type ThriftProtocolError
-} from "../errors.ts"
+import { ThriftEncodeError, type ThriftProtocolError } from "../errors.ts"
 import type { Limits, Protocol, ProtocolReader, ProtocolWriter } from "../Protocol.ts"
 import type { Processor } from "../ThriftProcessor.ts"
+import { applicationReply, shownName } from "./ApplicationReply.ts"
 import type { ServerExchange } from "./ServerExchange.ts"
 import { ServerUpgrade } from "./ServerUpgrade.ts"
 
@@ -99,26 +94,24 @@ export class ServerRequests<R = never> {
     if (Exit.isSuccess(exit)) return exchange.connection.answer(exchange, exit.value)
     const { cause } = exit
     if (cause.reasons.some(Cause.isFailReason)) return exchange.connection.refuse(exchange)
-    const { name } = exchange.head
-    if (Cause.hasDies(cause)) this.#options.log(Effect.logError(`${name}: the request died`, cause))
+    if (Cause.hasDies(cause)) {
+      this.#options.log(Effect.logError(`${shownName(exchange.head.name)}: the request died`, cause))
+    }
     this.#fail(exchange, Cause.hasDies(cause) ? "defect" : "interrupted")
   }
 
   /** Answers with an internal error. */
   #fail(exchange: ServerExchange, why: string): void {
     const { name, sequenceId } = exchange.head
-    const exception = new ThriftApplicationException({
-      type: ApplicationExceptionType.INTERNAL_ERROR,
-      message: `Internal error processing ${name}: '${why}'`
-    })
+    const message = `Internal error processing ${shownName(name)}: '${why}'`
+    let reply: Uint8Array
     try {
-      this.#writer.reset()
-      encodeApplicationException(name, sequenceId, exception, this.#writer)
+      reply = applicationReply(this.#writer, name, sequenceId, "INTERNAL_ERROR", message)
     } catch (error) {
-      // A name near the limit of a message, which the answer would have to repeat.
+      // Limits below what any answer takes.
       if (!(error instanceof ThriftEncodeError)) throw error
       return exchange.connection.refuse(exchange)
     }
-    exchange.connection.answer(exchange, this.#writer.take())
+    exchange.connection.answer(exchange, reply)
   }
 }

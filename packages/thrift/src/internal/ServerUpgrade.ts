@@ -13,6 +13,7 @@ import {
   Trace,
   type TraceId
 } from "@scales-rpc/core"
+import { ThriftProtocolError } from "../errors.ts"
 import { MessageType, type ProtocolReader, type ProtocolWriter, Type } from "../Protocol.ts"
 import { upgradeMethod } from "./UpgradeCodec.ts"
 
@@ -24,6 +25,9 @@ export interface RequestHeader {
   /** Where the request begins, in bytes. */
   readonly end: number
 }
+
+/** Contexts of one header, and delegations: as many as mux accepts contexts. One of few bytes takes hundreds of memory. */
+const maxPairs = 256
 
 const fromUtf8 = new TextDecoder("utf-8", { ignoreBOM: true })
 
@@ -69,6 +73,9 @@ class HeaderReader {
   readonly #reader: ProtocolReader
   readonly #entries: Array<ContextEntry> = []
   readonly #dtab: Array<Dentry> = []
+  /** Of all lists of contexts, and of all lists of delegations, that have come. */
+  #contexts = 0
+  #delegations = 0
   #traceId: bigint | undefined
   #spanId: bigint | undefined
   #parentId: bigint | undefined
@@ -133,13 +140,13 @@ class HeaderReader {
         this.#flags = bigintOf(reader)
         break
       case 8:
-        this.#structs(() => this.#context())
+        this.#contexts = this.#structs("contexts", this.#contexts, () => this.#context())
         break
       case 9:
         this.#destination = reader.readString()
         break
       case 10:
-        this.#structs(() => this.#delegation())
+        this.#delegations = this.#structs("delegations", this.#delegations, () => this.#delegation())
         break
       case 11:
         this.#traceIdHigh = bigintOf(reader)
@@ -195,15 +202,27 @@ class HeaderReader {
     reader.readStructEnd()
   }
 
-  /** Calls `read` for each struct of a list; what else is in it is passed over. */
-  #structs(read: () => void): void {
+  /**
+   * Calls `read` for each struct of a list; what else is in it is passed over. Gives how many there are together with those `before`;
+   * if these are too many none is read.
+   */
+  #structs(what: string, before: number, read: () => void): number {
     const reader = this.#reader
     const { etype, size } = reader.readListBegin()
+    const count = before + size
+    if (count > maxPairs) {
+      throw new ThriftProtocolError({
+        reason: "SizeLimit",
+        offset: reader.position,
+        message: `${count} ${what} in a request's header, at most ${maxPairs}`
+      })
+    }
     for (let i = 0; i < size; i++) {
       if (etype === Type.STRUCT) read()
       else reader.skip(etype)
     }
     reader.readListEnd()
+    return count
   }
 }
 
