@@ -16,23 +16,14 @@ import {
   muxFailureContext,
   muxFailureOf
 } from "@scales-rpc/mux"
-import { decodeReply, fromGenerated, type Protocol, Protocols, ThriftProtocolError } from "@scales-rpc/thrift"
+import { decodeReply, type Protocol, Protocols, ThriftProtocolError } from "@scales-rpc/thrift"
 import { Cause, Effect, Exit, Stream } from "effect"
-import { createRequire } from "node:module"
-
-/** Something to attack. */
-export interface Target {
-  readonly name: string
-  readonly corpus: ReadonlyArray<Uint8Array>
-  /**
-   * Reads the bytes. Gives what it came to, whose size is then held against theirs; throws for anything but a value or the
-   * decoder's own error.
-   */
-  readonly run: (bytes: Uint8Array) => unknown
-}
+import { framing } from "./framing.ts"
+import type { Target } from "./target.ts"
+import { echo, methods, thriftMessages, wide } from "./thriftMessages.ts"
+import { upgrade } from "./upgrade.ts"
 
 const utf8 = (text: string): Uint8Array => new TextEncoder().encode(text)
-const require = createRequire(import.meta.url)
 
 const concat = (parts: ReadonlyArray<Uint8Array>): Uint8Array => Uint8Array.from(Buffer.concat([...parts]))
 
@@ -113,58 +104,6 @@ const mux: Target = {
   }
 }
 
-const echo = fromGenerated(require("../../../thrift/test/gen24/Echo.js"))
-const wide = fromGenerated(require("../../../thrift/test/gen24/Wide.js"))
-const methods = [...echo.methods.values(), ...wide.methods.values()]
-
-const thriftCorpus = (protocol: Protocol): ReadonlyArray<Uint8Array> => {
-  const { Message } = require("../../../thrift/test/gen24/echo_types.js")
-  const types = require("../../../thrift/test/gen24/wide_types.js")
-  const base = require("../../../thrift/test/gen24/base_types.js")
-  const writer = protocol.writer()
-  const corpus: Array<Uint8Array> = []
-  const add = (service: typeof echo, name: string, args: ReadonlyArray<unknown>, result: unknown) => {
-    const method = service.methods.get(name)!
-    method.encodeCall(1, args, writer)
-    corpus.push(Uint8Array.from(writer.take()))
-    if (method.oneway) return
-    method.encodeResult(1, result, writer)
-    corpus.push(Uint8Array.from(writer.take()))
-  }
-  const message = new Message({ text: "hello world hello world", number: 12, items: [1, 2, 3, 4] })
-  add(echo, "passMessage", [message], message)
-  add(echo, "ping", [], "pong")
-  add(echo, "index", [{ a: [1, 2] }, ["x", "y"], 0.5, true, 1, 2], { a: [1, 2] })
-  const Tree = types.Tree ?? base.Tree
-  const tree = new Tree({ value: 1, rest: [new Tree({ value: 2, rest: [new Tree({ value: 3, rest: [] })] })] })
-  add(wide, "tree", [tree], tree)
-  const scalars = new types.Scalars({
-    flag: true,
-    tiny: -1,
-    small: 300,
-    medium: -70_000,
-    large: 5,
-    real: -1.5e-7,
-    text: "\"\\\n é \ud83d\udc4b",
-    bytes: Buffer.from("bytes"),
-    level: 10
-  })
-  const containers = new types.Containers({
-    grid: [[1, 2], []],
-    byName: { one: scalars },
-    byNumber: { "-5": "five" },
-    byId: { 9: "nine" },
-    deep: { k: [[1, 2], []] },
-    flags: [true, false],
-    reals: [0.1, Infinity],
-    blobs: [Buffer.from("b")],
-    byFlag: { true: "yes" },
-    byReal: { "1.5": "one" }
-  })
-  add(wide, "containers", [containers], containers)
-  return corpus
-}
-
 const isOurs = (error: unknown): boolean =>
   typeof error === "object" && error !== null && "_tag" in error &&
   ["ThriftProtocolError", "ThriftApplicationException", "ThriftException"].includes(String(error._tag))
@@ -174,7 +113,7 @@ const thrift = (name: string, protocol: Protocol): Target => {
   const reader = protocol.reader()
   return {
     name,
-    corpus: thriftCorpus(protocol),
+    corpus: thriftMessages(protocol),
     run: (bytes) => {
       const results: Array<unknown> = []
       const method = methods[(bytes.length + (bytes[bytes.length >> 1] ?? 0)) % methods.length]!
@@ -258,6 +197,8 @@ export const targets: ReadonlyArray<Target> = [
   thrift("binaryOld", Protocols.binaryOld),
   thrift("compact", Protocols.compact),
   thrift("json", Protocols.json),
+  framing,
+  upgrade,
   contextValues,
   uris
 ]
