@@ -99,26 +99,31 @@ export class ClientContexts {
     this.#random = random
   }
 
-  /** Throws `MuxEncodeError` when an entry is over 32767 bytes. */
-  marshal(attempt: Attempt, now: number): Marshalled {
-    const { context, deadline, number } = attempt
-    if (number > 0) return this.#marshal(attempt, now)
+  /**
+   * `stackNow` and the attempt's deadline are in the stack's time, which is `ahead` of the wall's that servers go by. Throws `MuxEncodeError`
+   * when an entry is over 32767 bytes.
+   */
+  marshal(attempt: Attempt, stackNow: number, ahead: number): Marshalled {
+    const { context, number } = attempt
+    const now = stackNow - ahead
+    const deadline = attempt.deadline - ahead
+    if (number > 0) return this.#marshal(attempt, now, deadline)
     const last = this.#last
     if (last !== undefined && last.context === context && last.now === now && last.deadline === deadline) {
       return last.marshalled
     }
-    const marshalled = this.#marshal(attempt, now)
+    const marshalled = this.#marshal(attempt, now, deadline)
     // Each attempt in a trace is a span of its own.
     if (marshalled.trace === undefined) this.#last = { context, now, deadline, marshalled }
     return marshalled
   }
 
-  #marshal(attempt: Attempt, now: number): Marshalled {
+  #marshal(attempt: Attempt, now: number, due: number): Marshalled {
     const prepared = this.#of(attempt.context)
     const { after, before } = prepared
     const trace = prepared.trace === undefined ? undefined : this.#child(prepared.trace)
     const traceBytes = trace === undefined ? undefined : Trace.encode!(trace)
-    const deadline = attempt.deadline === Infinity ? undefined : this.#deadlineBytes(now, attempt.deadline)
+    const deadline = due === Infinity ? undefined : this.#deadlineBytes(now, due)
     const length = before.bytes.length + firstTry.length + after.bytes.length +
       (traceBytes === undefined ? 0 : traceHead.length + traceBytes.length) +
       (deadline === undefined ? 0 : deadlineHead.length + deadline.length)

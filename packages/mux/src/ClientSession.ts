@@ -263,7 +263,7 @@ export class ClientSession {
   }
 
   #message(tag: number, request: MuxRequest, attempt: Attempt): Sendable {
-    const marshalled = this.#options.contexts.marshal(attempt, this.#options.now())
+    const marshalled = this.#options.contexts.marshal(attempt, this.#options.now(), this.#options.deadlines.ahead)
     if (this.#canDispatch !== false) {
       return {
         _tag: "Tdispatch",

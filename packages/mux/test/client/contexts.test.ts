@@ -85,6 +85,21 @@ describe("a client's contexts", () => {
     await driven.finish()
   })
 
+  it("tell the deadline in the wall's time, whatever the stack's is ahead of it", async () => {
+    const driven = await contextual()
+    const { time } = driven
+    time.deadlines.now()
+    time.now -= 20_000
+    time.deadlines.now()
+    assert.strictEqual(time.deadlines.ahead, 20_000)
+    // From here on the stack's time is what it would have been.
+    time.now += 20_000
+    const message = await request(driven, { timeoutMillis: 1000 })
+    const nanos = (millis: number) => (BigInt(millis) * 1_000_000n).toString(16).padStart(16, "0")
+    assert.include(lines(message), `Deadline ${nanos(time.now - 20_000)}${nanos(time.now - 19_000)}`)
+    await driven.finish()
+  })
+
   it("are no more than the number of the try when there is nothing to say", async () => {
     const driven = await contextual()
     const message = await request(driven, { withoutDeadline: true })

@@ -262,12 +262,18 @@ export class ClientConnection {
   }
 
   #write(exchange: Exchange): void {
-    const { framing, now, sink, upgrade } = this.#options
+    const { deadlines, framing, now, sink, upgrade } = this.#options
     const { attempt, request } = exchange
+    // Servers go by the wall's time.
+    const { ahead } = deadlines
     let chunks: ReadonlyArray<Uint8Array>
     try {
       chunks = upgrade !== undefined && this.#upgraded
-        ? chunksOf(framing, upgrade.requestHeader(attempt, now()), request.body)
+        ? chunksOf(
+          framing,
+          upgrade.requestHeader({ ...attempt, deadline: attempt.deadline - ahead }, now() - ahead),
+          request.body
+        )
         : chunksOf(framing, request.body)
     } catch (cause) {
       if (!(cause instanceof ThriftEncodeError)) throw cause
