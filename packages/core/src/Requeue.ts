@@ -31,8 +31,8 @@ const neverConnected = (error: { readonly _tag?: unknown }) =>
 const final = <E>(error: E): E => {
   if (error instanceof Nacked) return new Nacked({ endpoint: error.endpoint, why: error.why, retryable: false }) as E
   if (error instanceof ServerFailed) {
-    const { endpoint, rejected, why } = error
-    return new ServerFailed({ endpoint, why, retryable: false, rejected }) as E
+    const { cause, endpoint, rejected, why } = error
+    return new ServerFailed({ endpoint, why, retryable: false, rejected, cause }) as E
   }
   return error
 }

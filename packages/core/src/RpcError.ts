@@ -163,14 +163,15 @@ export class Nacked extends Failure("Nacked")<{
 }
 
 /**
- * The server answered the call with an error instead of a reply: mux status 1, or a session-level `Rerr`. `retryable` and
- * `rejected` are its failure flags; without flags it is neither.
+ * The server answered the call with an error instead of a reply: mux status 1, a session-level `Rerr`, a status of HTTP in place of a
+ * Thrift reply (`cause` has it). `retryable` and `rejected` are its failure flags; without flags it is neither.
  */
 export class ServerFailed extends Failure("ServerFailed")<{
   readonly endpoint: Endpoint
   readonly why: string
   readonly retryable: boolean
   readonly rejected: boolean
+  readonly cause?: unknown
 }> {
   get reached(): Reached {
     return this.rejected ? "no" : "maybe"

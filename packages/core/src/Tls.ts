@@ -203,10 +203,13 @@ export interface TlsClient {
 }
 
 /**
- * Checks the options and reads the files. Fails with an `InvalidOption` that names the option, as `tls.ca`, and never
- * what is in it.
+ * Checks the options and reads the files. `protocols` are offered to the server (ALPN), the best first; what it has chosen is the socket's
+ * `alpnProtocol`. Default: none. Fails with an `InvalidOption` that names the option, as `tls.ca`, and never what is in it.
  */
-export const client = (options: TlsClientOptions = {}): Effect.Effect<TlsClient, InvalidOption> =>
+export const client = (
+  options: TlsClientOptions = {},
+  protocols: ReadonlyArray<string> = []
+): Effect.Effect<TlsClient, InvalidOption> =>
   Effect.gen(function*() {
     const { serverName } = options
     if (serverName !== undefined && (typeof serverName !== "string" || serverName === "")) {
@@ -222,6 +225,7 @@ export const client = (options: TlsClientOptions = {}): Effect.Effect<TlsClient,
         const secured = NodeTls.connect({
           socket,
           secureContext,
+          ...(protocols.length === 0 ? {} : { ALPNProtocols: [...protocols] }),
           host: name,
           // An address is no server name (RFC 6066, 3).
           servername: Net.isIP(name) === 0 ? name : "",

@@ -1,6 +1,14 @@
 /** The model that every protocol is built on: calls, sinks, stacks, server sets, balancers, pools, recovery. */
 export * from "./Abort.ts"
 export * as AccrualPolicy from "./AccrualPolicy.ts"
+export {
+  type Announcement,
+  type AnnouncementState,
+  type AnnounceOptions,
+  type Announcer,
+  AnnouncerFor,
+  type MemberStatus
+} from "./Announce.ts"
 export * as Aperture from "./Aperture.ts"
 export * as Backoff from "./Backoff.ts"
 export * as Balancer from "./Balancer.ts"
@@ -10,6 +18,7 @@ export * as ConcurrencyLimit from "./ConcurrencyLimit.ts"
 export { CallAt, Deadlines, Timer } from "./Deadlines.ts"
 export * as DeterministicAperture from "./DeterministicAperture.ts"
 export * as Dispatcher from "./Dispatcher.ts"
+export * from "./Dns.ts"
 export * from "./Endpoint.ts"
 export * as FailureAccrual from "./FailureAccrual.ts"
 export * as Filter from "./Filter.ts"
@@ -30,8 +39,10 @@ export * as RoundRobin from "./RoundRobin.ts"
 export * as Rpc from "./Rpc.ts"
 export * from "./RpcError.ts"
 export * from "./ServerSet.ts"
+export type { ServerSetChange } from "./ServerSetChange.ts"
 export * as SingletonPool from "./SingletonPool.ts"
 export * from "./Sink.ts"
+export * as Stabilizer from "./Stabilizer.ts"
 export * from "./Stack.ts"
 export * from "./Status.ts"
 export * as WatermarkPool from "./WatermarkPool.ts"

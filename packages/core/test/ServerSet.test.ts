@@ -1,6 +1,17 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Endpoint, InvalidUri, resolve, ServerSet, ServerSetState } from "@scales-rpc/core"
+import {
+  Endpoint,
+  type EndpointOptions,
+  InvalidUri,
+  resolve,
+  ServerSet,
+  type ServerSetChange,
+  ServerSetState
+} from "@scales-rpc/core"
 import { Effect, Layer, Stream } from "effect"
+
+/** The schemes that everybody knows. */
+const schemes = ["dns", "file", "srv", "tcp", "unix", "zk"]
 
 /** The states that a URI resolves to. */
 const states = (uri: string) => Effect.flatMap(resolve(uri), Stream.runCollect)
@@ -120,7 +131,7 @@ describe("a server-set URI", () => {
         if (scheme === "__proto__") assert.strictEqual(error._tag, "InvalidUri")
         else {
           assert.strictEqual(error._tag, "UnknownScheme", scheme)
-          assert.deepStrictEqual(error._tag === "UnknownScheme" && error.known, ["tcp", "unix"])
+          assert.deepStrictEqual(error._tag === "UnknownScheme" && error.known, schemes)
           assert.include(error.message, scheme)
         }
       }
@@ -160,14 +171,23 @@ describe("a resolver", () => {
       assert.deepStrictEqual(yield* keys("two://svc").pipe(Effect.provide(resolvers)), ["y.svc:1"])
       assert.deepStrictEqual(yield* keys("tcp://a:1").pipe(Effect.provide(resolvers)), ["a:1"])
       const error = yield* Effect.flip(resolve("three://svc").pipe(Effect.provide(resolvers)))
-      assert.deepStrictEqual(error._tag === "UnknownScheme" && error.known, ["abc", "one", "tcp", "two", "unix"])
+      assert.deepStrictEqual(
+        error._tag === "UnknownScheme" && error.known,
+        [...schemes, "abc", "one", "two"].toSorted()
+      )
     }))
 
   it.effect("takes the place of a built-in one, which is then named once", () =>
     Effect.gen(function*() {
       assert.deepStrictEqual(yield* keys("tcp://svc").pipe(Effect.provide(fake("tcp", "mine"))), ["mine.svc:1"])
       const error = yield* Effect.flip(resolve("x://svc").pipe(Effect.provide(fake("tcp", "mine"))))
-      assert.deepStrictEqual(error._tag === "UnknownScheme" && error.known, ["tcp", "unix"])
+      assert.deepStrictEqual(error._tag === "UnknownScheme" && error.known, schemes)
+    }))
+
+  it.effect("takes the place of one that an optional package brings, which is not loaded", () =>
+    Effect.gen(function*() {
+      assert.deepStrictEqual(yield* keys("zk://svc").pipe(Effect.provide(fake("zk", "mine"))), ["mine.svc:1"])
+      assert.deepStrictEqual(yield* keys("ZK://svc").pipe(Effect.provide(fake("zk", "mine"))), ["mine.svc:1"])
     }))
 
   it.effect("is found by the layer of a URI that it is provided to", () =>
@@ -190,5 +210,72 @@ describe("a server set", () => {
         Effect.provide(ServerSet.fromStream(Stream.fromIterable(all)))
       )
       assert.deepStrictEqual(given, all)
+    }))
+})
+
+describe("a watched server set", () => {
+  const { Bound, Failed, Neg, Pending } = ServerSetState
+  const member = (name: string, options?: EndpointOptions) => Endpoint.tcp(name, 1, options)
+
+  /** The changes in short: `+` joined, `-` left, `~` changed. */
+  const changes = (...states: ReadonlyArray<ServerSetState>) =>
+    Effect.map(
+      Stream.runCollect(ServerSet.watch(Stream.fromIterable(states))),
+      (all) =>
+        all.map(({ _tag, endpoint }) => ({ Joined: "+", Left: "-", Changed: "~" })[_tag] + endpoint.host).join(" ")
+    )
+
+  it.effect("tells who joins, then who leaves, from one state to the next", () =>
+    Effect.gen(function*() {
+      const [a, b, c, d] = [member("a"), member("b"), member("c"), member("d")]
+      assert.strictEqual(yield* changes(Bound([b, a])), "+b +a")
+      assert.strictEqual(yield* changes(Bound([a, b]), Bound([c, b, d])), "+a +b +c +d -a")
+      assert.strictEqual(yield* changes(Bound([a]), Bound([]), Bound([a])), "+a -a +a")
+      assert.strictEqual(yield* changes(Bound([a, b]), Neg, Bound([])), "+a +b -a -b")
+      assert.strictEqual(yield* changes(Bound([a, b]), Bound([member("b"), member("a")])), "+a +b")
+    }))
+
+  it.effect("tells nothing by a state that says nothing of the members", () =>
+    Effect.gen(function*() {
+      const [a, b] = [member("a"), member("b")]
+      assert.strictEqual(yield* changes(Pending, Failed("down"), Neg, Bound([])), "")
+      assert.strictEqual(yield* changes(Bound([a]), Pending, Failed("down"), Bound([a, b])), "+a +b")
+      assert.strictEqual(yield* changes(Neg, Failed("down"), Bound([a])), "+a")
+    }))
+
+  it.effect("tells what is said of a member now, and what was before", () =>
+    Effect.gen(function*() {
+      const said: ReadonlyArray<Endpoint> = [
+        member("a"),
+        member("a", { weight: 2 }),
+        member("a", { weight: 2, shard: 0 }),
+        member("a", { weight: 2, shard: 0, metadata: { zone: "x" } }),
+        member("a", { weight: 2, shard: 0, metadata: { zone: "y" } }),
+        member("a", { weight: 2, shard: 0, metadata: { rack: "y" } }),
+        member("a")
+      ]
+      const all = yield* Stream.runCollect(ServerSet.watch(Stream.fromIterable(said.map((one) => Bound([one])))))
+      const expected = said.map((endpoint, index): ServerSetChange =>
+        index === 0 ? { _tag: "Joined", endpoint } : { _tag: "Changed", endpoint, before: said[index - 1]! }
+      )
+      assert.deepStrictEqual(all, expected)
+      const left = yield* Stream.runCollect(ServerSet.watch(Stream.make(Bound([said[1]!]), Neg)))
+      assert.deepStrictEqual(left.at(-1), { _tag: "Left", endpoint: said[1]! })
+    }))
+
+  it.effect("takes the last of two entries for one endpoint, as balancers do", () =>
+    Effect.gen(function*() {
+      const states = [Bound([member("a"), member("a", { weight: 2 })]), Bound([member("a", { weight: 2 })])]
+      assert.deepStrictEqual(yield* Stream.runCollect(ServerSet.watch(Stream.fromIterable(states))), [
+        { _tag: "Joined", endpoint: member("a", { weight: 2 }) }
+      ])
+    }))
+
+  it.effect("may be that of a URI, and fails as it does", () =>
+    Effect.gen(function*() {
+      const all = yield* Stream.runCollect(ServerSet.watch(ServerSet.states("tcp://a:1,b:1")))
+      assert.deepStrictEqual(all.map(({ _tag, endpoint }) => [_tag, endpoint.host]), [["Joined", "a"], ["Joined", "b"]])
+      const error = yield* Effect.flip(Stream.runDrain(ServerSet.watch(ServerSet.states("tcp://a"))))
+      assert.strictEqual(error._tag, "InvalidUri")
     }))
 })

@@ -2,9 +2,17 @@
  * An embedded mux server: an Effect for each request, on a TCP port or a Unix socket, for as long as a scope is open. Closing the
  * scope drains it.
  */
-import type { InvalidOption } from "@scales-rpc/core"
+import type { BuildError } from "@scales-rpc/core"
 import { durationMillis, wholeNumber } from "@scales-rpc/core/options"
-import { addressOf, listen, type ListenFailed, Tls } from "@scales-rpc/core/socket"
+import {
+  addressOf,
+  announceServer,
+  listen,
+  type ListenFailed,
+  type ServerAnnouncement,
+  type ServerAnnounceOptions,
+  Tls
+} from "@scales-rpc/core/socket"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -49,6 +57,11 @@ export interface MuxServerOptions {
   readonly tls?: (Tls.TlsServerOptions & { readonly mode?: TlsMode | undefined }) | undefined
   /** How long closing waits for requests that run before it interrupts them. Default 5 seconds. */
   readonly drainTimeout?: Duration.Input | undefined
+  /**
+   * Server sets that it announces itself in: from when it listens until its drain begins. What `ServerSet.announce` needs is found in the
+   * context. Default: none.
+   */
+  readonly announce?: ServerAnnounceOptions | ReadonlyArray<ServerAnnounceOptions> | undefined
 }
 
 export { ListenFailed } from "@scales-rpc/core/socket"
@@ -94,6 +107,8 @@ export interface MuxServerShape {
   readonly address: { readonly host: string; readonly port: number; readonly path: string | undefined }
   /** The same as a server-set URI: `tcp://127.0.0.1:8080` or `unix:///path`. */
   readonly uri: string
+  /** Its announcements, in the order of the options. */
+  readonly announcements: ReadonlyArray<ServerAnnouncement>
   /** The sessions that are open, in the order they began. */
   readonly sessions: () => ReadonlyArray<ServedSession>
   /** Requests that run, in all sessions. */
@@ -193,13 +208,13 @@ class Served implements ServedSession {
 }
 
 /**
- * Serves `handler` until the scope closes. Then no connection is accepted any more, every client is asked to send no more, requests that
- * run have `drainTimeout` to end, the rest is interrupted, and all sockets are closed.
+ * Serves `handler` until the scope closes. Then it leaves the server sets that it was announced in; no connection is accepted any more,
+ * every client is asked to send no more, requests that run have `drainTimeout` to end, the rest is interrupted, and all sockets are closed.
  */
 const make = <E, R>(
   handler: Handler<E, R>,
   options: MuxServerOptions = {}
-): Effect.Effect<MuxServerShape, InvalidOption | ListenFailed, R | Scope.Scope> =>
+): Effect.Effect<MuxServerShape, BuildError | ListenFailed, R | Scope.Scope> =>
   Effect.gen(function*() {
     const window = yield* wholeNumber("window", options.window, noWindow, 1, noWindow)
     const maxConcurrent = yield* wholeNumber("maxConcurrent", options.maxConcurrent, Number.MAX_SAFE_INTEGER, 0)
@@ -326,9 +341,12 @@ const make = <E, R>(
     const address = bound === null || typeof bound === "string"
       ? { host: "", port: 0, path: bound ?? options.path }
       : { host: bound.address, port: bound.port, path: undefined }
+    // After the finalizer that drains: whoever reads the sets is to have left when the drain sends clients away.
+    const announcements = yield* announceServer(options.announce, address)
     return {
       address,
       uri: address.path === undefined ? `tcp://${addressOf(address.host, address.port)}` : `unix://${address.path}`,
+      announcements,
       sessions: () => [...served],
       outstanding: () => requests.fibers.size,
       counts
@@ -337,7 +355,8 @@ const make = <E, R>(
 
 /**
  * A mux server: `MuxServer.make` as a scoped effect, `MuxServer.layer` as a layer, whose service tells the address and the sessions.
- * Both fail with `ListenFailed` when the address cannot be listened on, and with `InvalidOption`.
+ * Both fail with `ListenFailed` when the address cannot be listened on, with `InvalidOption`, and as `ServerSet.announce` does when it is
+ * to be announced.
  */
 export class MuxServer extends Context.Service<MuxServer, MuxServerShape>()("@scales-rpc/mux/MuxServer") {
   static readonly make = make
@@ -345,6 +364,6 @@ export class MuxServer extends Context.Service<MuxServer, MuxServerShape>()("@sc
   static readonly layer = <E, R>(
     handler: Handler<E, R>,
     options: MuxServerOptions = {}
-  ): Layer.Layer<MuxServer, InvalidOption | ListenFailed, Exclude<R, Scope.Scope>> =>
+  ): Layer.Layer<MuxServer, BuildError | ListenFailed, Exclude<R, Scope.Scope>> =>
     Layer.effect(MuxServer, make(handler, options))
 }

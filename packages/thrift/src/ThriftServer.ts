@@ -6,9 +6,18 @@
  * A client's requests may run at once, and are answered in their order. What a handler ends with reaches its caller as
  * `ThriftProcessor` says; a oneway call is answered with nothing, however it ends.
  */
-import type { InvalidOption } from "@scales-rpc/core"
+import type { BuildError, InvalidOption } from "@scales-rpc/core"
 import { durationMillis, wholeNumber } from "@scales-rpc/core/options"
-import { addressOf, listen, type ListenFailed, Tls, type TlsServerOptions } from "@scales-rpc/core/socket"
+import {
+  addressOf,
+  announceServer,
+  listen,
+  type ListenFailed,
+  type ServerAnnouncement,
+  type ServerAnnounceOptions,
+  Tls,
+  type TlsServerOptions
+} from "@scales-rpc/core/socket"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
@@ -70,6 +79,11 @@ export interface ThriftServerOptions {
   readonly idleTimeout?: Duration.Input | undefined
   /** How long closing waits for requests that run before it interrupts them. Default 5 seconds. */
   readonly drainTimeout?: Duration.Input | undefined
+  /**
+   * Server sets that it announces itself in: from when it listens until its drain begins. What `ServerSet.announce` needs is found in the
+   * context. Default: none.
+   */
+  readonly announce?: ServerAnnounceOptions | ReadonlyArray<ServerAnnounceOptions> | undefined
   /** Secures every connection. Default: they stay plain. */
   readonly tls?: TlsServerOptions | undefined
 }
@@ -94,6 +108,8 @@ export interface Shape {
   readonly address: { readonly host: string; readonly port: number; readonly path: string | undefined }
   /** The same as a server-set URI: `tcp://127.0.0.1:9090` or `unix:///path`. */
   readonly uri: string
+  /** Its announcements, in the order of the options. */
+  readonly announcements: ReadonlyArray<ServerAnnouncement>
   /** The connections that are open, in the order they began. */
   readonly connections: () => ReadonlyArray<Connection>
   /** Requests that run, in all connections and of those that are gone. */
@@ -151,7 +167,7 @@ const serve = <R>(
   ) => Effect.Effect<ThriftProcessor.Processor<never, R>, InvalidOption>,
   oneways: ReadonlySet<string>,
   options: ThriftServerOptions
-): Effect.Effect<Shape, InvalidOption | ListenFailed, Exclude<R, Scope.Scope> | Scope.Scope> =>
+): Effect.Effect<Shape, BuildError | ListenFailed, Exclude<R, Scope.Scope> | Scope.Scope> =>
   Effect.gen(function*() {
     const protocol = options.protocol ?? Protocols.binary
     const framing = yield* checkedFramings(options.framing, protocol)
@@ -284,9 +300,12 @@ const serve = <R>(
     const address = bound === null || typeof bound === "string"
       ? { host: "", port: 0, path: bound ?? options.path }
       : { host: bound.address, port: bound.port, path: undefined }
+    // After the finalizer that drains: whoever reads the sets is to have left when the drain sends clients away.
+    const announcements = yield* announceServer(options.announce, address)
     return {
       address,
       uri: address.path === undefined ? `tcp://${addressOf(address.host, address.port)}` : `unix://${address.path}`,
+      announcements,
       connections: () => [...served],
       outstanding: () => fibers.size,
       counts
@@ -294,15 +313,16 @@ const serve = <R>(
   })
 
 /**
- * Serves until the scope closes. Then no connection is accepted any more, idle ones are closed, those with requests end when they are
- * answered, and what still runs after `drainTimeout` is interrupted. Fails with `ListenFailed` when the address cannot be listened on,
- * and with `InvalidOption` for an option out of its range.
+ * Serves until the scope closes. Then it leaves the server sets that it was announced in; no connection is accepted any more, idle ones are
+ * closed, those with requests end when they are answered, and what still runs after `drainTimeout` is interrupted. Fails with `ListenFailed`
+ * when the address cannot be listened on, with `InvalidOption` for an option out of its range, and as `ServerSet.announce` does when it is
+ * to be announced.
  */
 export const make = <Self, Id extends string, Client, H extends HandlersOf<Client, unknown>>(
   service: ThriftService<Self, Id, Client>,
   handlers: H,
   options: ThriftServerOptions = {}
-): Effect.Effect<Shape, InvalidOption | ListenFailed, Needs<H> | Scope.Scope> => {
+): Effect.Effect<Shape, BuildError | ListenFailed, Needs<H> | Scope.Scope> => {
   const { definition, handlers: served } = implement(service, handlers)
   return serve<NeedsOf<H>>(
     (options) => ThriftProcessor.make(definition, served, options),
@@ -315,7 +335,7 @@ export const make = <Self, Id extends string, Client, H extends HandlersOf<Clien
 export const makeMultiplexed = <R = never>(
   services: Readonly<Record<string, ThriftProcessor.Implementation<R>>>,
   options: MultiplexedServerOptions = {}
-): Effect.Effect<Shape, InvalidOption | ListenFailed, Exclude<R, Scope.Scope> | Scope.Scope> => {
+): Effect.Effect<Shape, BuildError | ListenFailed, Exclude<R, Scope.Scope> | Scope.Scope> => {
   const { unnamed } = options
   const oneways = Object.entries(services).flatMap(([name, { definition }]) => [
     ...onewaysOf(definition, (method) => Multiplexed.prefixed(name, method)),
@@ -336,11 +356,11 @@ export const layer = <Self, Id extends string, Client, H extends HandlersOf<Clie
   service: ThriftService<Self, Id, Client>,
   handlers: H,
   options: ThriftServerOptions = {}
-): Layer.Layer<Server, InvalidOption | ListenFailed, Needs<H>> => Layer.effect(Server, make(service, handlers, options))
+): Layer.Layer<Server, BuildError | ListenFailed, Needs<H>> => Layer.effect(Server, make(service, handlers, options))
 
 /** `makeMultiplexed` as a layer. */
 export const layerMultiplexed = <R = never>(
   services: Readonly<Record<string, ThriftProcessor.Implementation<R>>>,
   options: MultiplexedServerOptions = {}
-): Layer.Layer<Server, InvalidOption | ListenFailed, Exclude<R, Scope.Scope>> =>
+): Layer.Layer<Server, BuildError | ListenFailed, Exclude<R, Scope.Scope>> =>
   Layer.effect(Server, makeMultiplexed(services, options))

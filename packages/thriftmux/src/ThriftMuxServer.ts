@@ -7,7 +7,7 @@
  * defect as a Thrift application exception (`INTERNAL_ERROR`); `Nack` and `ErrorReply` of the mux package as the nack or the error
  * with flags that they are. A handler is interrupted when its caller discards the call or goes away.
  */
-import type { InvalidOption } from "@scales-rpc/core"
+import type { BuildError } from "@scales-rpc/core"
 import {
   ErrorReply,
   type ListenFailed,
@@ -45,13 +45,13 @@ type Needs<H> = Exclude<
 
 /**
  * Serves until the scope closes, then drains. The result tells the address and the sessions. Fails with `ListenFailed` when the address
- * cannot be listened on, and with `InvalidOption` for an option out of its range.
+ * cannot be listened on, with `InvalidOption` for an option out of its range, and as `ServerSet.announce` does when it is to be announced.
  */
 export const make = <Self, Id extends string, Client, H extends HandlersOf<Client, unknown, Refusal>>(
   service: ThriftService<Self, Id, Client>,
   handlers: H,
   options: ThriftMuxServerOptions = {}
-): Effect.Effect<MuxServerShape, InvalidOption | ListenFailed, Needs<H> | Scope.Scope> =>
+): Effect.Effect<MuxServerShape, BuildError | ListenFailed, Needs<H> | Scope.Scope> =>
   Effect.flatMap(
     ThriftProcessor.make(
       service.definition,
@@ -68,5 +68,5 @@ export const layer = <Self, Id extends string, Client, H extends HandlersOf<Clie
   service: ThriftService<Self, Id, Client>,
   handlers: H,
   options: ThriftMuxServerOptions = {}
-): Layer.Layer<MuxServer, InvalidOption | ListenFailed, Needs<H>> =>
+): Layer.Layer<MuxServer, BuildError | ListenFailed, Needs<H>> =>
   Layer.effect(MuxServer, make(service, handlers, options))

@@ -82,8 +82,11 @@ describe("building a client", () => {
         assert.strictEqual(invalid._tag, "InvalidUri", uri)
         assert.include(invalid.message, `invalid URI "${uri}"`)
       }
-      const unknown = yield* error("zk://zk1:2181/services/echo")
-      assert.strictEqual(unknown.message, "unknown scheme \"zk\" in \"zk://zk1:2181/services/echo\"; known: tcp, unix")
+      const unknown = yield* error("consul://services/echo")
+      assert.strictEqual(
+        unknown.message,
+        "unknown scheme \"consul\" in \"consul://services/echo\"; known: dns, file, srv, tcp, unix, zk"
+      )
     }))
 
   it.effect("takes another scheme from the resolver that is provided", () =>

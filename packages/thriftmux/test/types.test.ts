@@ -3,7 +3,6 @@ import {
   type BuildError,
   Filter,
   HeapBalancer,
-  type InvalidOption,
   type PromiseClient,
   Requeue,
   Resurrector,
@@ -141,7 +140,7 @@ export const promises = (client: PromiseClient.PromisesOf<typeof Echo.Service>) 
 export const servers = () => {
   const handlers = echoHandlers()
   const plain = ThriftMuxServer.layer(Echo, handlers, { port: 8080 })
-  expectTypeOf(plain).toEqualTypeOf<Layer.Layer<MuxServer, InvalidOption | ListenFailed>>()
+  expectTypeOf(plain).toEqualTypeOf<Layer.Layer<MuxServer, BuildError | ListenFailed>>()
 
   // Parameters are typed by the service; what handlers need is gathered, and the scope of a call is given.
   const needing = ThriftMuxServer.layer(Echo, {
@@ -155,11 +154,11 @@ export const servers = () => {
     },
     fail: (why) => why === "" ? Effect.fail(new ErrorReply({ why })) : Effect.fail(new Refused({ why }))
   })
-  expectTypeOf(needing).toEqualTypeOf<Layer.Layer<MuxServer, InvalidOption | ListenFailed, Token | Log>>()
+  expectTypeOf(needing).toEqualTypeOf<Layer.Layer<MuxServer, BuildError | ListenFailed, Token | Log>>()
 
   const apart: ThriftMuxServer.Handlers<typeof Echo, Token> = { ...handlers, ping: () => Token }
   const ofApart = ThriftMuxServer.layer(Echo, apart)
-  expectTypeOf(ofApart).toEqualTypeOf<Layer.Layer<MuxServer, InvalidOption | ListenFailed, Token>>()
+  expectTypeOf(ofApart).toEqualTypeOf<Layer.Layer<MuxServer, BuildError | ListenFailed, Token>>()
 
   const { note: _, ...incomplete } = handlers
   // @ts-expect-error a method has no handler

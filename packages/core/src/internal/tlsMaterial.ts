@@ -9,6 +9,7 @@ import * as Crypto from "node:crypto"
 import * as Fs from "node:fs/promises"
 import type * as TlsModule from "node:tls"
 import { InvalidOption } from "../RpcError.ts"
+import { codeOf, stampOf } from "./fileStamp.ts"
 
 /** PEM: as text, as bytes, or the path of a file, which is read again when it has changed. */
 export type Pem = string | Uint8Array | { readonly path: string }
@@ -35,9 +36,6 @@ export const sourceOf = (pem: Pem): string =>
 
 const invalid = (option: string, got: unknown, expected: string): Effect.Effect<never, InvalidOption> =>
   Effect.fail(new InvalidOption({ option, got, expected }))
-
-const codeOf = (cause: unknown): string =>
-  cause instanceof Error && "code" in cause ? String(cause.code) : "an unknown error"
 
 const textOf = (option: string, pem: Pem): Effect.Effect<string, InvalidOption> =>
   typeof pem === "string"
@@ -128,13 +126,6 @@ export const read = (options: MaterialOptions): Effect.Effect<Material, InvalidO
 const pathsOf = (options: MaterialOptions): ReadonlyArray<string> =>
   [options.ca, options.certificate, options.key].flatMap((pem) =>
     typeof pem === "object" && !(pem instanceof Uint8Array) ? [pem.path] : []
-  )
-
-/** What changes when a file is written, or replaced: a link to another file counts as that file. */
-const stampOf = (path: string): Promise<string> =>
-  Fs.stat(path, { bigint: true }).then(
-    ({ ctimeNs, ino, mtimeNs, size }) => `${ino} ${size} ${mtimeNs} ${ctimeNs}`,
-    codeOf
   )
 
 /**
