@@ -32,7 +32,8 @@ const final = <E>(error: E): E => {
   if (error instanceof Nacked) return new Nacked({ endpoint: error.endpoint, why: error.why, retryable: false }) as E
   if (error instanceof ServerFailed) {
     const { cause, endpoint, rejected, why } = error
-    return new ServerFailed({ endpoint, why, retryable: false, rejected, cause }) as E
+    const because = cause === undefined ? undefined : { cause }
+    return new ServerFailed({ endpoint, why, retryable: false, rejected, ...because }) as E
   }
   return error
 }
