@@ -3,7 +3,7 @@
 import { spawnSync } from "node:child_process"
 import { createHash } from "node:crypto"
 import { existsSync, readFileSync, writeFileSync } from "node:fs"
-import { dirname, join } from "node:path"
+import { delimiter, dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
@@ -41,4 +41,40 @@ if (!(existsSync(stamp) && readFileSync(stamp, "utf8") === lock && (existsSync(n
     process.exit(1)
   }
   writeFileSync(stamp, lock)
+}
+
+// The addon of the package `zookeeper`, which compiles it where it is installed: for the pinned Node, whichever runs this.
+const addonStamp = join(root, "node_modules", ".setup-zookeeper")
+const pinned = join(root, "node_modules", `node-${process.platform}-${process.arch}`)
+const runner = existsSync(node) ? node : process.execPath
+const built = `${lock} ${existsSync(node) ? "pinned" : process.version} ${process.platform}-${process.arch}`
+
+if (!(existsSync(addonStamp) && readFileSync(addonStamp, "utf8") === built)) {
+  const missing = buildAddon()
+  if (missing === undefined) writeFileSync(addonStamp, built)
+  else {
+    console.error(`setting up: no addon of the package zookeeper, and what needs it is skipped: ${missing}`)
+    if (process.env.CI) process.exit(1)
+  }
+}
+
+/** Builds the addon unless it loads; what is missing, in a few words, if it could not be built. */
+function buildAddon() {
+  const loads = () => spawnSync(runner, ["--eval", `require("zookeeper")`], { cwd: root, stdio: "ignore" }).status === 0
+  if (loads()) return undefined
+  const onPath = (tool) => process.env.PATH.split(delimiter).some((folder) => existsSync(join(folder, tool)))
+  const tools = [["python3"], ["make"], ["c++", "g++", "clang++"]].filter((names) => !names.some(onPath))
+  if (tools.length > 0) return `building it needs ${tools.map(([name]) => name).join(", ")}`
+  console.error("setting up: building the addon of the package zookeeper (once, less than a minute)")
+  const { status, stdout, stderr } = spawnSync("npm", ["rebuild", "zookeeper", "--no-audit", "--no-fund"], {
+    cwd: root,
+    encoding: "utf8",
+    env: {
+      ...process.env,
+      PATH: join(root, "node_modules", ".bin") + delimiter + process.env.PATH,
+      ...(existsSync(join(pinned, "include")) ? { npm_config_nodedir: pinned } : {})
+    }
+  })
+  if (status === 0 && loads()) return undefined
+  return `npm rebuild zookeeper failed:\n${`${stdout}${stderr}`.trim().split("\n").slice(-15).join("\n")}`
 }

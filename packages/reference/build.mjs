@@ -15,10 +15,14 @@ const entryPoints = [
   "core/src/options.ts",
   "core/src/socket/index.ts",
   "core/src/testing/index.ts",
+  "http/src/index.ts",
   "mux/src/index.ts",
   "mux/src/testing/index.ts",
   "thrift/src/index.ts",
-  "thriftmux/src/index.ts"
+  "thrifthttp/src/index.ts",
+  "thriftmux/src/index.ts",
+  "zookeeper/src/index.ts",
+  "zookeeper/src/testing/index.ts"
 ]
 
 const app = await Application.bootstrapWithPlugins({

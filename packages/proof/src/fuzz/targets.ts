@@ -1,5 +1,5 @@
 /** The decoders under attack: what each reads, a corpus of what it should read, and how it may end. */
-import { Endpoint, InvalidUri, resolve, type ServerSetState, Trace, UnknownScheme } from "@scales-rpc/core"
+import { Endpoint, InvalidUri, resolve, ResolverFor, type ServerSetState, Trace, UnknownScheme } from "@scales-rpc/core"
 import type { Message } from "@scales-rpc/mux"
 import {
   contextOf,
@@ -17,7 +17,9 @@ import {
   muxFailureOf
 } from "@scales-rpc/mux"
 import { decodeReply, type Protocol, Protocols, ThriftProtocolError } from "@scales-rpc/thrift"
-import { Cause, Effect, Exit, Stream } from "effect"
+import { decodeMember, zk } from "@scales-rpc/zookeeper"
+import { FakeZooKeeper } from "@scales-rpc/zookeeper/testing"
+import { Cause, Context, Effect, Exit, Layer, Scope, Stream } from "effect"
 import { framing } from "./framing.ts"
 import type { Target } from "./target.ts"
 import { echo, methods, thriftMessages, wide } from "./thriftMessages.ts"
@@ -153,7 +155,16 @@ const contextValues: Target = {
   }
 }
 
-/** URIs of server sets, up to the state they name. */
+/** `zk://` as it is when its package is loaded, which takes a turn, with sessions that connect nothing. */
+const services = Effect.runSync(Effect.map(
+  Layer.buildWithScope(FakeZooKeeper.layer(), Scope.makeUnsafe()),
+  Context.add(ResolverFor("zk"), zk)
+))
+
+/** Sets that are what their URI says, and known at once. */
+const fixed = /^(tcp|unix):/i
+
+/** URIs of server sets, as far as reading them goes: up to the state that a fixed one names, and before anything is asked of a registry. */
 const uris: Target = {
   name: "uris",
   corpus: [
@@ -162,13 +173,20 @@ const uris: Target = {
     "tcp://[::1]:8080,[2001:db8::ff00:42:8329]:1,[::ffff:1.2.3.4]:2",
     "unix:///tmp/socket",
     "TCP://a_b:1",
-    "zk://h:2181/path#name"
+    "zk://h:2181,[::1],10.0.0.1:65535/path/to#name",
+    "file:///etc/services.json",
+    "dns://service.example:80",
+    "srv://_thrift._tcp.service.example"
   ].map(utf8),
   run: (bytes) => {
     const uri = new TextDecoder().decode(bytes)
-    const exit = Effect.runSyncExit(Effect.scoped(
-      Effect.flatMap(resolve(uri), (states) => Stream.runCollect(states))
-    ))
+    const exit = Effect.runSyncExit(
+      resolve(uri).pipe(
+        Effect.flatMap((states) => fixed.test(uri) ? Stream.runCollect(states) : Effect.succeed([])),
+        Effect.scoped,
+        Effect.provide(services)
+      )
+    )
     if (Exit.isSuccess(exit)) {
       for (const state of exit.value) check(state)
       return exit.value
@@ -176,6 +194,28 @@ const uris: Target = {
     const error = Cause.squash(exit.cause)
     if (!(error instanceof InvalidUri || error instanceof UnknownScheme)) throw error
     return undefined
+  }
+}
+
+/** What other programs write into the nodes of a server set. */
+const members: Target = {
+  name: "members",
+  corpus: [
+    `{"serviceEndpoint":{"host":"10.0.0.3","port":80},"additionalEndpoints":{"http":{"host":"10.0.0.2","port":80}},"status":"ALIVE","shard":0}`,
+    `{"status": "ALIVE", "additionalEndpoints": {"aurora": {"host": "::1", "port": 31943}, "é": {"host": "a", "port": 1}}, `
+    + `"serviceEndpoint": {"host": "smf1-a.example.com", "port": 31943}, "shard": "2", "metadata": {"k": "v", "": ""}}`,
+    `{"serviceEndpoint":null,"additionalEndpoints":[],"status":7,"shard":-1,"metadata":{"a":{}}}`
+  ].map(utf8),
+  run: (bytes) => {
+    const member = decodeMember(bytes)
+    for (
+      const { host, port } of [member.serviceEndpoint, ...member.additionalEndpoints.values()].filter((e) =>
+        e !== undefined
+      )
+    ) {
+      Endpoint.tcp(host, port, { shard: member.shard, metadata: member.metadata })
+    }
+    return member
   }
 }
 
@@ -200,5 +240,6 @@ export const targets: ReadonlyArray<Target> = [
   framing,
   upgrade,
   contextValues,
-  uris
+  uris,
+  members
 ]
