@@ -19,13 +19,12 @@ import { Thrift } from "@scales-rpc/thrift"
 import { ThriftMux, ThriftMuxServer } from "@scales-rpc/thriftmux"
 import { Context, Effect, Fiber, Layer, Stream } from "effect"
 import { TestClock } from "effect/testing"
-import { mkdtemp, rename, rm, writeFile } from "node:fs/promises"
-import { tmpdir } from "node:os"
-import { join } from "node:path"
+import { createServer, type Server } from "node:http"
+import type { AddressInfo } from "node:net"
 import { byKey, Key } from "../src/balancer.ts"
 import { Echo, echoHandlers } from "../src/echo.ts"
 import * as Example from "../src/filter.ts"
-import { FileResolver } from "../src/resolver.ts"
+import { RegistryResolver } from "../src/resolver.ts"
 import { pathOf, run, start } from "./program.ts"
 
 /** A client for as long as the test runs. */
@@ -224,40 +223,66 @@ it.effect("balancer.ts waits for a server set no longer than the call's deadline
   }).pipe(Effect.provide(EchoLive))
 })
 
-it.live("resolver.ts follows the endpoints that a file names", () =>
+/** A registry over HTTP that says what a test tells it to. */
+const registry = Effect.acquireRelease(
+  Effect.callback<{ readonly port: number; says: readonly [status: number, body: string]; readonly server: Server }>(
+    (resume) => {
+      const server = createServer((_request, response) => {
+        const [status, body] = registry.says
+        response.writeHead(status, { connection: "close" }).end(body)
+      })
+      const registry = { port: 0, says: [200, ""] as readonly [number, string], server }
+      server.listen(0, "127.0.0.1", () => {
+        registry.port = (server.address() as AddressInfo).port
+        resume(Effect.succeed(registry))
+      })
+    }
+  ),
+  ({ server }) => Effect.sync(() => server.close())
+)
+
+it.live("resolver.ts follows the endpoints that a registry lists, and keeps them while it cannot be asked", () =>
   Effect.gen(function*() {
-    const folder = yield* Effect.acquireRelease(
-      Effect.promise(() => mkdtemp(join(tmpdir(), "endpoints-"))),
-      (folder) => Effect.promise(() => rm(folder, { recursive: true }))
-    )
-    const file = join(folder, "echo")
+    const names = yield* registry
     const serve = (name: string) =>
       Effect.map(
         ThriftMuxServer.make(Echo, { ...echoHandlers(), ping: () => Effect.succeed(name) }),
-        ({ address }) =>
-          Effect.promise(async () => {
-            await writeFile(`${file}.new`, `127.0.0.1:${address.port}\n`)
-            await rename(`${file}.new`, file)
-          })
+        ({ address }) => `127.0.0.1:${address.port}\n`
       )
-    const toA = yield* serve("a")
-    const toB = yield* serve("b")
-    yield* toA
-    const EchoLive = ThriftMux.layer(Echo, { uri: `file://${file}` }).pipe(Layer.provide(FileResolver("5 millis")))
+    const a = yield* serve("a")
+    const b = yield* serve("b")
+    names.says = [200, a]
+    const EchoLive = ThriftMux.layer(Echo, { uri: `registry://127.0.0.1:${names.port}/echo` }).pipe(
+      Layer.provide(RegistryResolver("5 millis"))
+    )
     yield* Effect.provide(
       Effect.gen(function*() {
         const echo = yield* Echo
         assert.strictEqual(yield* echo.ping(), "a")
-        yield* toB
+        names.says = [200, b]
         yield* Effect.repeat(echo.ping(), { until: (name) => name === "b" })
+        names.says = [500, "out of order"]
+        for (let call = 0; call < 100; call++) assert.strictEqual(yield* echo.ping(), "b")
       }),
       EchoLive
     )
   }))
 
-it.live("resolver.ts does not take a file that it cannot read for an empty set", () =>
+it.live("resolver.ts tells an unknown name from a registry that cannot be asked", () =>
   Effect.gen(function*() {
-    const missing = yield* Effect.flatMap(resolve("file:///no/such/file"), Stream.runHead)
-    assert.strictEqual(missing._tag === "Some" ? missing.value._tag : "no state", "Failed")
-    assert.strictEqual((yield* Effect.flip(resolve("file://relative")))._tag, "InvalidUri")
-  }).pipe(Effect.provide(FileResolver())))
+    const names = yield* registry
+    const state = Effect.map(
+      Effect.flatMap(resolve(`registry://127.0.0.1:${names.port}/echo`), Stream.runHead),
+      (first) => first._tag === "Some" ? first.value._tag : "no state"
+    )
+    const answers = [[404, ""], [500, ""], [200, "no port\n"], [200, ""]] as const
+    const states = []
+    for (const answer of answers) {
+      names.says = answer
+      states.push(yield* state)
+    }
+    assert.deepStrictEqual(states, ["Neg", "Failed", "Failed", "Bound"])
+    yield* Effect.sync(() => names.server.close())
+    assert.strictEqual(yield* state, "Failed")
+    assert.strictEqual((yield* Effect.flip(resolve("registry://")))._tag, "InvalidUri")
+  }).pipe(Effect.provide(RegistryResolver())))

@@ -112,6 +112,8 @@ describe("the tests of the docs", async () => {
   const tests = fences.filter(isTest)
   assert.deepStrictEqual(tests.map(({ document }) => document), [
     "docs/balancers.md",
+    "docs/discovery.md",
+    "docs/discovery.md",
     "docs/sinks.md",
     "docs/sinks.md",
     "docs/testing.md",

@@ -5,18 +5,24 @@ import {
   ConcurrencyLimit,
   describe,
   DeterministicAperture,
+  Endpoint,
   type InvalidOption,
   PeakEwma,
   PendingLimit,
   RetryBudget,
   type ServerSet,
+  ServerSetState,
+  Stabilizer,
   type Stack,
   Stacks
 } from "@scales-rpc/core"
 import { Mux } from "@scales-rpc/mux"
 import { Protocols, Thrift } from "@scales-rpc/thrift"
 import { ThriftMux } from "@scales-rpc/thriftmux"
-import { Effect, Layer, Metric } from "effect"
+import { ZooKeeper } from "@scales-rpc/zookeeper"
+import { FakeZooKeeper } from "@scales-rpc/zookeeper/testing"
+import { Duration, Effect, Layer, Metric, Queue, Stream } from "effect"
+import { TestClock } from "effect/testing"
 import Int64 from "node-int64"
 import { Message } from "../gen/echo_types.js"
 import { Echo } from "../src/echo.ts"
@@ -180,4 +186,105 @@ group("docs/thrift.md", () => {
       assert.strictEqual(row[2], `${writer.take().length} bytes`, name)
     }
   })
+})
+
+group("docs/discovery.md", () => {
+  /** Names of options, and what the page says are their defaults. */
+  const shown = new Map(
+    rowsOf("docs/discovery.md").map(([name, standard]) => [name!.replaceAll("`", ""), standard!] as const)
+  )
+
+  it.effect("draws what the stabilizer does", () =>
+    Effect.gen(function*() {
+      const line = (name: string) => new RegExp(`^    ${name} .*$`, "m").exec(textOf("docs/discovery.md"))![0]
+      const starts = Array.from(line("time").matchAll(/\d+ s/g), ({ index }) => index)
+      const cells = (name: string) => starts.map((start, i) => line(name).slice(start, starts[i + 1]).trim())
+      const said = yield* Queue.unbounded<ServerSetState>()
+      let shown = ""
+      yield* (yield* Stabilizer.stabilize(Stream.fromQueue(said))).pipe(
+        Stream.runForEach((state) =>
+          Effect.sync(() => {
+            const hosts = state._tag === "Bound" ? state.endpoints.map(({ host }) => host).toSorted() : [state._tag]
+            shown = `[${hosts.join(" ")}]`
+          })
+        ),
+        Effect.forkScoped
+      )
+      const seen: Array<string> = []
+      for (const [i, time] of cells("time").entries()) {
+        // A millisecond late each time: what is due then has happened.
+        yield* TestClock.setTime(Number(time.split(" ")[0]) * 1000 + 2 * i)
+        const hosts = /^\[(.*)\]$/.exec(cells("said")[i]!)?.[1]?.split(" ").filter((host) => host !== "")
+        if (hosts !== undefined) {
+          Queue.offerUnsafe(
+            said,
+            ServerSetState.Bound(hosts.map((host) => Endpoint.tcp(host, 1)))
+          )
+        }
+        yield* TestClock.adjust(1)
+        seen.push(shown)
+      }
+      assert.deepStrictEqual(seen, cells("shown"))
+      assert.lengthOf(seen, 7)
+    }))
+
+  it("has every option of ZooKeeper.resolver, with its default", () => {
+    const source = textOf("packages/zookeeper/src/ZooKeeper.ts")
+    const options = Array.from(
+      source.matchAll(/Default:? ([^.]+)\.\s+\*\/\s+readonly (\w+)\?:/g),
+      ([, standard, name]) => {
+        const [amount, unit] = standard!.split(" ")
+        return [name!, unit === "seconds" ? `${amount} s` : standard!] as const
+      }
+    )
+    assert.includeMembers(options.map(([name]) => name), ["sessionTimeout", "removals", "acl", "auth"])
+    const ofTime = options.filter(([, standard]) => /^\d/.test(standard))
+    assert.deepStrictEqual(ofTime.map(([name]) => [name, shown.get(name)]), ofTime.map((each) => [...each]))
+    assert.deepStrictEqual(options.filter(([name]) => !shown.has(name)), [])
+  })
+
+  it.effect("says for how long members are shown that have left", () =>
+    Effect.gen(function*() {
+      const zookeeper = yield* FakeZooKeeper
+      const member = (port: number) =>
+        JSON.stringify({ serviceEndpoint: { host: "a", port }, additionalEndpoints: {}, status: "ALIVE" })
+      for (const port of [1, 2]) zookeeper.put(`/echo/member_${port}`, member(port))
+      let keys: ReadonlyArray<string> = []
+      yield* ZooKeeper.serverSet("zk://zk/echo").pipe(
+        Stream.runForEach((state) =>
+          Effect.sync(() => {
+            keys = state._tag === "Bound" ? state.endpoints.map(({ key }) => key) : []
+          })
+        ),
+        Effect.forkScoped
+      )
+      /** How long it takes until they are these, a step of the clock more at the most. */
+      const step = 100
+      const until = (...expected: ReadonlyArray<string>) =>
+        Effect.gen(function*() {
+          let waited = 0
+          for (; keys.join() !== expected.join() && waited < 600_000; waited += step) yield* TestClock.adjust(step)
+          return waited
+        })
+      yield* until("a:1", "a:2")
+      const millisOf = (name: string) => {
+        const [amount, unit] = shown.get(name)!.split(" ")
+        return Duration.toMillis(unit === "s" ? Duration.seconds(Number(amount)) : Duration.minutes(Number(amount)))
+      }
+      zookeeper.remove("/echo/member_1")
+      assert.closeTo(yield* until("a:2"), millisOf("removals"), 2 * step)
+      zookeeper.remove("/echo/member_2")
+      assert.closeTo(yield* until(), millisOf("empty"), 2 * step)
+    }).pipe(Effect.provide(FakeZooKeeper.layer())))
+})
+
+it("docs/errors.md says the code of every error of ZooKeeper", () => {
+  const source = textOf("packages/zookeeper/src/errors.ts")
+  const errors = Array.from(
+    source.matchAll(/\((-[-\d, ]+)\)\. \*\/\nexport class (\w+) /g),
+    ([, code, tag]) => `${tag} ${code}`
+  )
+  assert.isAbove(errors.length, 10)
+  const rows = rowsOf("docs/errors.md").filter(([, code]) => /^-\d/.test(code!))
+  assert.deepStrictEqual(rows.map(([tag, code]) => `${tag!.replaceAll("`", "")} ${code}`).toSorted(), errors.toSorted())
 })
