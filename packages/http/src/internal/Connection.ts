@@ -1,0 +1,296 @@
+/** One connection to an HTTP server: an undici client that is given one socket, and never another. */
+import {
+  abortFailure,
+  type Attempt,
+  ConnectionClosed,
+  type Endpoint,
+  Nacked,
+  ProtocolError,
+  type Reached,
+  type RpcError,
+  StatusCell,
+  Unsendable
+} from "@scales-rpc/core"
+import { Tls } from "@scales-rpc/core/socket"
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type * as Net from "node:net"
+import { Client, type Dispatcher } from "undici"
+import { type HttpRequest, type HttpResponse, isStreamed } from "../HttpWire.ts"
+import { Exchange, type ExchangeOwner } from "./Exchange.ts"
+import { invalidPart } from "./requestCheck.ts"
+import { Upload } from "./Upload.ts"
+
+/** What the connections of one transport have seen. */
+export interface ConnectionCounts {
+  calls: number
+  /** Exchanges that nobody waited for any more: over HTTP/1 each has cost its connection. */
+  abandoned: number
+  /** Connections that ended while they were idle. */
+  idleClosed: number
+  /** Connections that ended because the server did not keep to the protocol. */
+  protocolErrors: number
+}
+
+/** What a connection is told by its transport. */
+export interface ConnectionOptions {
+  readonly endpoint: Endpoint
+  /** Connected, and read by nobody. */
+  readonly socket: Net.Socket
+  readonly http2: boolean
+  readonly secure: boolean
+  readonly maxHeaderBytes: number
+  readonly counts: ConnectionCounts
+  /** The stack's clock in milliseconds. */
+  readonly now: () => number
+  /** Fields that every request has beside its own. */
+  readonly fieldsFor: (request: HttpRequest, attempt: Attempt) => ReadonlyArray<readonly [string, string]>
+}
+
+/** The longest delay that Node's timers have: what is idle is the pool's to close. */
+const never = 2 ** 31 - 1
+
+/**
+ * A connection that was idle for this long, in milliseconds, is looked at before it is used: what its server has sent or closed meanwhile may lie
+ * unread in the socket. Below that, the event loop has only just seen it.
+ */
+const looksAfter = 5
+
+/** The address as a `host` header. */
+const authority = ({ host, key, port }: Endpoint, secure: boolean): string => {
+  if (key.startsWith("unix:")) return "localhost"
+  // A zone is of this machine only.
+  const name = host.includes(":") ? `[${host.replace(/%.*$/, "")}]` : host
+  return port === (secure ? 443 : 80) ? name : `${name}:${port}`
+}
+
+/** The connection. */
+export class Connection implements ExchangeOwner {
+  readonly status = new StatusCell("Open")
+  readonly counts: ConnectionCounts
+  readonly gone = new Error("the connection is closed")
+  refusal: Tls.TlsFailed | undefined
+  readonly #options: ConnectionOptions
+  readonly #authority: string
+  readonly #client: Client
+  readonly #exchanges = new Set<Exchange>()
+  #attached = false
+  #idleSince: number
+
+  constructor(options: ConnectionOptions) {
+    this.#options = options
+    this.counts = options.counts
+    this.#idleSince = options.now()
+    this.#authority = authority(options.endpoint, options.secure)
+    const { http2, maxHeaderBytes, secure, socket } = options
+    if (http2 && !secure) Object.assign(socket, { alpnProtocol: "h2" })
+    this.#client = new Client(http2 && secure ? "https://localhost" : "http://localhost", {
+      allowH2: http2,
+      headersTimeout: 0,
+      bodyTimeout: 0,
+      keepAliveTimeout: never,
+      maxHeaderSize: maxHeaderBytes,
+      // Not within its call: undici would not go on to write then.
+      connect: (_, callback) =>
+        queueMicrotask(() => {
+          if (this.#attached || socket.destroyed) return callback(this.gone, null)
+          this.#attached = true
+          this.#unwatch()
+          callback(null, socket)
+        })
+    })
+    this.#client.on("disconnect", (_, __, error) => this.#lost(error))
+    this.#client.on("connectionError", () => this.#lost(this.gone))
+    // The first says why; undici keeps the last.
+    socket.on("error", (error) => {
+      this.refusal ??= Tls.lateFailure(error)
+    })
+    // Until the first request, nobody else reads it.
+    socket.on("data", this.#unasked)
+    socket.on("end", this.#endedIdle)
+    socket.on("close", this.#endedIdle)
+  }
+
+  /** Exchanges that are on it. */
+  get busy(): number {
+    return this.#exchanges.size
+  }
+
+  /** One exchange. */
+  readonly send = (request: HttpRequest, attempt: Attempt): Effect.Effect<HttpResponse, RpcError> => {
+    const { body } = request
+    return isStreamed(body)
+      ? Effect.contextWith((context: Context.Context<never>) => this.#send(request, attempt, new Upload(body, context)))
+      : this.#send(request, attempt, undefined)
+  }
+
+  #send(
+    request: HttpRequest,
+    attempt: Attempt,
+    upload: Upload | undefined
+  ): Effect.Effect<HttpResponse, RpcError> {
+    return Effect.callback<HttpResponse, RpcError>((resume) => {
+      const { abort } = attempt
+      const { endpoint } = this.#options
+      if (abort.reason !== undefined) {
+        return resume(Effect.fail(abortFailure(abort.reason, { waiting: "queue", reached: "no", endpoint })))
+      }
+      if (this.status.state === "Closed") {
+        return resume(Effect.fail(new ConnectionClosed({ endpoint, reached: "no", cause: this.status.fault })))
+      }
+      if (this.#exchanges.size > 0 && !this.#options.http2) {
+        const why = "the connection has a call, and takes one at a time"
+        return resume(Effect.fail(new Nacked({ endpoint, why, retryable: true })))
+      }
+      const more = this.#options.fieldsFor(request, attempt)
+      const sent = more.length === 0 ? request : { ...request, headers: [...request.headers, ...more] }
+      const invalid = invalidPart(sent)
+      if (invalid !== undefined) return resume(Effect.fail(new Unsendable({ what: invalid.message, cause: invalid })))
+      const exchange = new Exchange(this, request, attempt, upload, resume)
+      this.#exchanges.add(exchange)
+      this.counts.calls++
+      abort.on(exchange)
+      const dispatch = () => this.#client.dispatch(this.#dispatched(sent, upload), exchange)
+      if (this.#options.now() - this.#idleSince < looksAfter) dispatch()
+      else this.#look(exchange, dispatch)
+      return Effect.sync(exchange.giveUp)
+    })
+  }
+
+  /** Lets the event loop read what has come. One turn may be over already but for its last part: undici waits for another. */
+  #look(exchange: Exchange, then: () => void): void {
+    setImmediate(() => {
+      if (!exchange.over) then()
+    })
+  }
+
+  get atEnd(): boolean {
+    return this.#options.socket.readableEnded
+  }
+
+  get bytesRead(): number {
+    return this.#options.socket.bytesRead
+  }
+
+  /**
+   * A call over HTTP/2 has timed out in which not one byte came: undici waits for no ping, and a connection that is dead would be used for
+   * ever. It finishes what it has if it can, and the next calls have another.
+   */
+  unanswered(): void {
+    if (!this.#options.http2 || this.status.state !== "Open") return
+    const { endpoint } = this.#options
+    this.status.set("Busy", new ConnectionClosed({ endpoint, reached: "maybe", cause: "nothing came from the server" }))
+  }
+
+  /** Ends the connection from this side. */
+  close(cause: unknown): void {
+    this.#close(undefined)
+    for (const exchange of [...this.#exchanges]) exchange.close(cause)
+  }
+
+  ended(exchange: Exchange, fault: RpcError | undefined): void {
+    this.#exchanges.delete(exchange)
+    this.#idleSince = this.#options.now()
+    if (this.#options.http2) {
+      if (this.status.state === "Busy" && this.#exchanges.size === 0) this.#close(undefined)
+      return
+    }
+    if (fault !== undefined) this.#close(this.#faultOf(fault))
+    else if (this.#options.socket.destroyed) this.#close(undefined)
+  }
+
+  abandoned(exchange: Exchange): void {
+    this.#exchanges.delete(exchange)
+    this.counts.abandoned++
+    // What comes late must meet nobody.
+    if (!this.#options.http2) this.#close(undefined)
+    else if (this.status.state === "Busy" && this.#exchanges.size === 0) this.#close(undefined)
+  }
+
+  #dispatched({ body, headers, method, target }: HttpRequest, upload: Upload | undefined): Dispatcher.DispatchOptions {
+    const fields: Array<string> = []
+    let host = false
+    for (let i = 0; i < headers.length; i++) {
+      const [name, value] = headers[i]!
+      fields.push(name, value)
+      host ||= name.length === 4 && name.toLowerCase() === "host"
+    }
+    if (!host) fields.push("host", this.#authority)
+    if (upload !== undefined && isStreamed(body) && body.length !== undefined) {
+      if (!headers.some(([name]) => name.toLowerCase() === "content-length")) {
+        fields.push("content-length", String(body.length))
+      }
+    }
+    return {
+      path: target,
+      method,
+      headers: fields,
+      // What undici takes and its types leave out: a name that is not that of the host header.
+      body: (upload?.readable ?? body ?? null) as Dispatcher.DispatchOptions["body"],
+      ...(this.#options.http2 && this.#options.secure ? { servername: "localhost" } : {})
+    } as Dispatcher.DispatchOptions
+  }
+
+  /**
+   * Why the endpoint may be down: it does not keep to HTTP, or does not want this client. That a connection has ended is no reason, whatever
+   * was on it: HTTP servers close connections as they like, and the next one will tell.
+   */
+  #faultOf(error: RpcError): RpcError | undefined {
+    if (error._tag === "ProtocolError") this.counts.protocolErrors++
+    else if (this.refusal === undefined) return undefined
+    return error
+  }
+
+  #lost(cause: Error): void {
+    if (this.status.state === "Closed") return
+    let left = false
+    for (const exchange of this.#exchanges) left ||= exchange.left
+    if (!left) return this.#closedIdle()
+    const { endpoint, http2, socket } = this.#options
+    // What the server has taken it still answers; what it has not is told so, as undici would have it connect anew.
+    if (http2 && !socket.destroyed) {
+      this.status.set("Busy", new ConnectionClosed({ endpoint, reached: "maybe", cause }))
+      void this.#client.destroy(this.gone)
+      return
+    }
+    // The exchange hears of it too, and knows more: in this turn.
+    queueMicrotask(() => this.#close(this.#refused("maybe")))
+  }
+
+  /** Idle, or as good as idle: a server may close what nobody uses. */
+  #closedIdle(): void {
+    this.counts.idleClosed++
+    this.#close(this.#refused("no"))
+  }
+
+  #refused(reached: Reached): ConnectionClosed | undefined {
+    const { endpoint } = this.#options
+    return this.refusal && new ConnectionClosed({ endpoint, reached, cause: this.refusal })
+  }
+
+  /** The status first, so that what is on it is not sent here again. */
+  #close(fault: RpcError | undefined): void {
+    if (this.status.state === "Closed") return
+    this.status.set("Closed", fault)
+    this.#unwatch()
+    void this.#client.destroy(this.gone)
+    this.#options.socket.destroy()
+  }
+
+  readonly #unasked = (): void => {
+    const what = "bytes before any request"
+    this.counts.protocolErrors++
+    this.#close(new ProtocolError({ endpoint: this.#options.endpoint, what, cause: undefined }))
+  }
+
+  readonly #endedIdle = (): void => {
+    if (this.status.state !== "Closed") this.#closedIdle()
+  }
+
+  #unwatch(): void {
+    const { socket } = this.#options
+    socket.off("data", this.#unasked)
+    socket.off("end", this.#endedIdle)
+    socket.off("close", this.#endedIdle)
+  }
+}

@@ -1,0 +1,301 @@
+/** One request and its response on a connection, as undici tells of them. */
+import {
+  abortFailure,
+  type AbortListener,
+  type AbortReason,
+  type Attempt,
+  ConnectionClosed,
+  Nacked,
+  ProtocolError,
+  type RpcError,
+  Unsendable
+} from "@scales-rpc/core"
+import type { Tls } from "@scales-rpc/core/socket"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import { type Dispatcher, errors } from "undici"
+import { RequestBodyFailed } from "../errors.ts"
+import { type HeaderFields, headerOf, type HttpRequest, type HttpResponse } from "../HttpWire.ts"
+import type { ConnectionCounts } from "./Connection.ts"
+import { fieldsOf } from "./fields.ts"
+import { type BodySource, ReceivedBody } from "./ReceivedBody.ts"
+import type { Upload } from "./Upload.ts"
+
+type Result = Effect.Effect<HttpResponse, RpcError>
+
+/** The connection, as one exchange on it knows it. */
+export interface ExchangeOwner {
+  readonly counts: ConnectionCounts
+  /** What an exchange that is not to be made here fails with, whatever undici says. */
+  readonly gone: Error
+  /** What the server had against the client's certificate: in TLS 1.3 it judges that after the handshake. */
+  readonly refusal: Tls.TlsFailed | undefined
+  /** Bytes that have come so far, for whichever exchange. */
+  readonly bytesRead: number
+  /** A call that had to wait for the server has timed out, and nothing has come meanwhile. */
+  readonly unanswered: () => void
+  /** Whether the server has said that nothing more will come. */
+  readonly atEnd: boolean
+  /** The exchange is over, and heard by nobody yet. */
+  readonly ended: (exchange: Exchange, fault: RpcError | undefined) => void
+  /** It was given up before its end. */
+  readonly abandoned: (exchange: Exchange) => void
+}
+
+/** Finagle's word that a request was not run, and may be sent again, or may not. */
+const nack = "finagle-http-nack"
+const finalNack = "finagle-http-nonretryable-nack"
+
+/** As much of a refusal's body as is read to keep its connection. */
+const refusalBytes = 4096
+
+const nothing = new Uint8Array(0)
+
+const gaveUp = new Error("the call was given up")
+
+/** `Retry-After: 0` says the same as the header: so does Finagle. */
+const nackOf = (endpoint: Attempt["endpoint"], status: number, headers: HeaderFields): Nacked | undefined => {
+  if (status !== 503) return undefined
+  const final = headerOf(headers, finalNack) !== undefined
+  const retryable = headerOf(headers, nack) !== undefined || (!final && headerOf(headers, "retry-after") === "0")
+  if (!retryable && !final) return undefined
+  return new Nacked({ endpoint, why: `503 with ${retryable ? nack : finalNack}`, retryable })
+}
+
+/** Bytes as they are, without the methods of Node's buffers. */
+const plain = (bytes: Uint8Array): Uint8Array => new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+
+/** The exchange. */
+export class Exchange implements Dispatcher.DispatchHandler, AbortListener, BodySource {
+  readonly #owner: ExchangeOwner
+  readonly #request: HttpRequest
+  readonly #attempt: Attempt
+  readonly #upload: Upload | undefined
+  readonly #resume: (result: Result) => void
+  #controller: Dispatcher.DispatchController | undefined
+  /** Its end has been decided, and what undici says no longer counts. */
+  #over = false
+  /** Its caller has been told. */
+  #told = false
+  #response: { -readonly [K in keyof HttpResponse]: HttpResponse[K] } | undefined
+  #refusal: Nacked | undefined
+  #body: ReceivedBody | undefined
+  #readBefore = 0
+  #limit = 0
+  #size = 0
+  #chunks: Array<Uint8Array> = []
+
+  constructor(
+    owner: ExchangeOwner,
+    request: HttpRequest,
+    attempt: Attempt,
+    upload: Upload | undefined,
+    resume: (result: Result) => void
+  ) {
+    this.#owner = owner
+    this.#request = request
+    this.#attempt = attempt
+    this.#upload = upload
+    this.#resume = resume
+  }
+
+  /** Nobody waits for it, or its end is decided. */
+  get over(): boolean {
+    return this.#over
+  }
+
+  /** Its request has been written, or a part of it: the server may have it. */
+  get left(): boolean {
+    return this.#controller !== undefined
+  }
+
+  /** The request is about to be written. */
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.#controller = controller
+    this.#readBefore = this.#owner.bytesRead
+    if (this.#over) controller.abort(gaveUp)
+  }
+
+  /** The head of the response; of others before it, with 1xx, nobody is told. */
+  onResponseStart(
+    controller: Dispatcher.DispatchController,
+    status: number,
+    _: unknown,
+    reason: string | undefined
+  ): void {
+    if (this.#over || status < 200) return
+    const { collect, owner } = this.#request
+    const headers = fieldsOf(controller.rawHeaders)
+    const refusal = nackOf(this.#attempt.endpoint, status, headers)
+    const response = this.#response = {
+      status,
+      reason: reason ?? "",
+      headers,
+      body: nothing as HttpResponse["body"],
+      truncated: false,
+      trailers: [] as HeaderFields
+    }
+    if (refusal !== undefined) {
+      this.#refusal = refusal.retryable && !this.#mayRepeat
+        ? new Nacked({ endpoint: refusal.endpoint, why: refusal.why, retryable: false })
+        : refusal
+      this.#limit = refusalBytes
+      return
+    }
+    if (this.#attempt.reply !== undefined) this.#attempt.reply.headers = headers
+    if (owner === undefined) {
+      this.#limit = collect
+      return
+    }
+    response.body = this.#body = new ReceivedBody(this, this.#attempt, owner)
+    queueMicrotask(() => this.#tell(Effect.succeed(response)))
+  }
+
+  onResponseData(_: Dispatcher.DispatchController, chunk: Buffer): void {
+    if (this.#over) return
+    if (this.#body !== undefined) return this.#body.push(plain(chunk))
+    const room = this.#limit - this.#size
+    if (chunk.length <= room) {
+      this.#size += chunk.length
+      this.#chunks.push(chunk)
+      return
+    }
+    if (room > 0) this.#chunks.push(chunk.subarray(0, room))
+    this.#response!.truncated = true
+    const response = this.#collected()
+    this.#finish(this.#refusal === undefined ? Effect.succeed(response) : Effect.fail(this.#refusal), undefined)
+    this.#controller?.abort(gaveUp)
+  }
+
+  onResponseEnd(controller: Dispatcher.DispatchController): void {
+    if (this.#over) return
+    const response = this.#response!
+    response.trailers = fieldsOf(controller.rawTrailers)
+    if (this.#body !== undefined) {
+      const body = this.#body
+      // Judged now that it is whole: until then it is held, which only what is no failure may be.
+      return this.#finish(undefined, undefined, () => {
+        body.complete(this.#attempt.classify(Exit.succeed({ ...response, body: nothing })))
+      })
+    }
+    this.#finish(
+      this.#refusal === undefined ? Effect.succeed(this.#collected()) : Effect.fail(this.#refusal),
+      undefined
+    )
+  }
+
+  onResponseError(_: Dispatcher.DispatchController | null, cause: Error): void {
+    if (this.#over) return
+    const error = this.#errorOf(cause)
+    const fault = error._tag === "Unsendable" ? undefined : error
+    const body = this.#body
+    if (body !== undefined) return this.#finish(undefined, fault, () => body.fail(error))
+    this.#finish(Effect.fail(error), fault)
+  }
+
+  onAbort(reason: AbortReason): void {
+    const { left } = this
+    if (left && reason._tag === "Timeout" && this.#owner.bytesRead === this.#readBefore) this.#owner.unanswered()
+    this.giveUp()
+    const { endpoint } = this.#attempt
+    this.#tell(Effect.fail(
+      abortFailure(
+        reason,
+        left ? { waiting: "reply", reached: "maybe", endpoint } : { waiting: "queue", reached: "no", endpoint }
+      )
+    ))
+  }
+
+  /** Nobody waits for it any more. */
+  readonly giveUp = (): void => {
+    if (this.#over) return
+    this.#stop()
+    this.#owner.abandoned(this)
+    this.#controller?.abort(gaveUp)
+  }
+
+  /** Its connection is closed under it, by this side. */
+  close(cause: unknown): void {
+    if (this.#over) return
+    const { endpoint } = this.#attempt
+    const reached = this.left ? "maybe" : "no"
+    const error = new ConnectionClosed({ endpoint, reached, cause })
+    const body = this.#body
+    if (body !== undefined) return this.#finish(undefined, undefined, () => body.fail(error))
+    this.#finish(Effect.fail(error), undefined)
+  }
+
+  readonly pause = (): void => this.#controller?.pause()
+
+  readonly resume = (): void => {
+    if (!this.#over) this.#controller?.resume()
+  }
+
+  /** The request may be sent a second time: a stream that has begun may not, unless the call may run twice. */
+  get #mayRepeat(): boolean {
+    return this.#upload === undefined || !this.#upload.begun || this.#attempt.idempotent
+  }
+
+  #collected(): HttpResponse {
+    const response = this.#response!
+    const chunks = this.#chunks
+    response.body = plain(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks))
+    return response
+  }
+
+  #errorOf(error: Error): RpcError {
+    const { endpoint } = this.#attempt
+    const cause = this.#owner.refusal ?? error
+    const failed = this.#upload?.failure
+    if (failed !== undefined) return new Unsendable({ what: failed.message, cause: failed })
+    if (cause === this.#owner.gone) return new ConnectionClosed({ endpoint, reached: "no", cause })
+    if (cause instanceof errors.RequestContentLengthMismatchError) {
+      const mismatch = new RequestBodyFailed({ cause: "it has not as many bytes as it was said to have" })
+      return new Unsendable({ what: mismatch.message, cause: mismatch })
+    }
+    if (!this.left) {
+      return cause instanceof errors.InvalidArgumentError || cause instanceof errors.NotSupportedError
+        ? new Unsendable({ what: cause.message, cause })
+        : new ConnectionClosed({ endpoint, reached: "no", cause })
+    }
+    const what = protocolFault(cause, this.#owner.atEnd)
+    return what === undefined
+      ? new ConnectionClosed({ endpoint, reached: "maybe", cause })
+      : new ProtocolError({ endpoint, what, cause })
+  }
+
+  #stop(): void {
+    this.#over = true
+    this.#attempt.abort.off(this)
+    this.#upload?.stop()
+  }
+
+  /**
+   * The exchange has ended by itself. Who waits hears of it once undici's parser has returned: it bears no other call meanwhile, and
+   * only then is it known whether the connection lives on.
+   */
+  #finish(result: Result | undefined, fault: RpcError | undefined, then?: () => void): void {
+    this.#stop()
+    queueMicrotask(() => {
+      this.#owner.ended(this, fault)
+      then?.()
+      if (result !== undefined) this.#tell(result)
+    })
+  }
+
+  #tell(result: Result): void {
+    if (this.#told) return
+    this.#told = true
+    this.#resume(result)
+  }
+}
+
+/** What a server did that HTTP does not allow; `undefined`: the connection ended, which may have been the network. */
+const protocolFault = (cause: Error, atEnd: boolean): string | undefined => {
+  if (cause instanceof errors.HeadersOverflowError) return "the head of the response is too large"
+  // What stands in the way of a response is said in the same words as what is missing at its end.
+  if (cause instanceof errors.HTTPParserError || cause instanceof errors.ResponseContentLengthMismatchError) {
+    return atEnd ? undefined : cause.message
+  }
+  return cause instanceof errors.SocketError && cause.message.startsWith("bad ") ? "not a response" : undefined
+}
