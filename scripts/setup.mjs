@@ -49,8 +49,11 @@ const pinned = join(root, "node_modules", `node-${process.platform}-${process.ar
 const runner = existsSync(node) ? node : process.execPath
 const built = `${lock} ${existsSync(node) ? "pinned" : process.version} ${process.platform}-${process.arch}`
 
-if (!(existsSync(addonStamp) && readFileSync(addonStamp, "utf8") === built)) {
-  const missing = buildAddon()
+const known = existsSync(addonStamp) ? readFileSync(addonStamp, "utf8") : ""
+if (known !== built) {
+  // What failed is not tried before every script, but in CI, or when its stamp is deleted.
+  const again = known === `failed ${built}` && !process.env.CI
+  const missing = again ? "its build failed before (node_modules/.setup-zookeeper says so)" : buildAddon()
   if (missing === undefined) writeFileSync(addonStamp, built)
   else {
     console.error(`setting up: no addon of the package zookeeper, and what needs it is skipped: ${missing}`)
@@ -76,5 +79,6 @@ function buildAddon() {
     }
   })
   if (status === 0 && loads()) return undefined
+  writeFileSync(addonStamp, `failed ${built}`)
   return `npm rebuild zookeeper failed:\n${`${stdout}${stderr}`.trim().split("\n").slice(-15).join("\n")}`
 }

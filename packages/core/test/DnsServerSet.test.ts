@@ -2,7 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { type DnsOptions, DnsSettings, Endpoint, resolve, ServerSetState } from "@scales-rpc/core"
 import { Seed } from "@scales-rpc/core/testing"
-import { Effect, Fiber, Layer, Stream } from "effect"
+import { Clock, Effect, Fiber, Layer, Stream } from "effect"
 import { Resolver, type SrvRecord } from "node:dns"
 import { hostname } from "node:os"
 import { familiesOf, Name, settings } from "../src/internal/dnsNames.ts"
@@ -506,6 +506,30 @@ describe("a server set from srv://", () => {
       assert.strictEqual(count("b.test A"), 1)
       yield* pass(20_000)
       assert.strictEqual(count("b.test A"), 2)
+    }))
+
+  it.effect("asks on when the wall clock was set back", () =>
+    Effect.gen(function*() {
+      const clock = yield* Clock.Clock
+      let ahead = 0
+      const setBack = new Proxy(clock, {
+        get: (target, key) => {
+          if (key === "currentTimeMillisUnsafe") return () => target.currentTimeMillisUnsafe() + ahead
+          if (key === "currentTimeMillis") return Effect.map(target.currentTimeMillis, (millis) => millis + ahead)
+          const value: unknown = Reflect.get(target, key)
+          return typeof value === "function" ? value.bind(target) : value
+        }
+      })
+      yield* Effect.gen(function*() {
+        const { count, watch, zone } = yield* world({ interval: "10 seconds" })
+        zone.set(service, { SRV: [[1, 1, 80, "a.test"]] })
+        zone.set("a.test", { A: ["127.0.0.1"], ttl: 300 })
+        const seen = yield* watch(uri)
+        yield* seen.becomes("127.0.0.1:80")
+        ahead = -3_600_000
+        yield* pass(60_000)
+        assert.isAtLeast(count(`${service} SRV`), 6)
+      }).pipe(Effect.provideService(Clock.Clock, setBack))
     }))
 
   it.effect("keeps the addresses of a target that cannot be resolved, and leaves out one that never could, with a warning each", () =>

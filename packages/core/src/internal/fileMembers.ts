@@ -87,6 +87,7 @@ const fromLines = (text: string): FileMembers => {
  */
 export const parseMembers = (content: string): FileMembers => {
   const text = content.replace(/^\uFEFF/, "")
+  if (/^\s*\{/.test(text)) return { wrong: "no array of members" }
   // A line may begin with the bracket of an IPv6 address.
   return /^\s*\[\s*(["{\]]|$)/.test(text) ? fromJson(text) : fromLines(text)
 }

@@ -18,6 +18,9 @@ const same = (one: ServerSetState, other: ServerSetState): boolean => {
   })
 }
 
+/** As many failures in a row are told from each other: of a source that is written to all the time, each can be another. */
+const remembered = 100
+
 /**
  * `begin` is run for each run of the stream and gives a look at the source, which itself waits until it is worth another one. A state
  * that says what the last one said is not told again. A look that fails is logged as a warning, once for each `what` in a row of failures; it is
@@ -41,6 +44,7 @@ export const lookedAt = (
         const { failure } = result
         if (problems.has(failure.what)) continue
         problems.add(failure.what)
+        if (problems.size > remembered) problems.delete(problems.values().next().value!)
         yield* Effect.logWarning(`${failure.message}${told === undefined ? "" : "; what was known stands"}`)
         if (told === undefined) return ServerSetState.Failed(failure)
       }

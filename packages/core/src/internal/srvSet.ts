@@ -35,7 +35,7 @@ class Target {
   /** Targets are names of DNS: no other source is asked for them. */
   readonly name: Name
   addresses: ReadonlyArray<string> = []
-  /** When it is to be asked for, by the clock. */
+  /** When it is to be asked for, by the monotonic clock, ms. */
   dueAt = 0
   failures = 0
   /** Why it could not be resolved, when that was so last. */
@@ -46,6 +46,9 @@ class Target {
   }
 }
 
+/** A wall clock that is set back would keep everything from being asked again. */
+const monotonicMillis = Effect.map(Clock.Clock, (clock) => Number(clock.monotonicTimeNanosUnsafe()) / 1e6)
+
 class Service {
   readonly #uri: string
   readonly #name: string
@@ -53,7 +56,7 @@ class Service {
   readonly #targets = new Map<string, Target>()
   #records: ReadonlyArray<SrvRecord> | undefined
   #failures = 0
-  /** When the records are to be asked for, by the clock. */
+  /** When the records are to be asked for, by the monotonic clock, ms. */
   #dueAt = 0
   /** When something is, first. */
   #nextAt = 0
@@ -65,10 +68,10 @@ class Service {
   }
 
   readonly look: Effect.Effect<ServerSetState, ResolverFailed> = Effect.gen({ self: this }, function*() {
-    const wait = this.#nextAt - (yield* Clock.currentTimeMillis)
-    if (wait > 0) yield* Effect.sleep(wait)
+    const wait = this.#nextAt - (yield* monotonicMillis)
+    if (wait > 0) yield* Effect.sleep(Math.ceil(wait))
     // A timer may be early by a part of a millisecond.
-    const now = Math.max(yield* Clock.currentTimeMillis, this.#nextAt)
+    const now = Math.max(yield* monotonicMillis, this.#nextAt)
     const stated = now >= this.#dueAt ? yield* this.#ask(now) : undefined
     this.#nextAt = this.#dueAt
     return stated ?? (yield* this.#members(now))

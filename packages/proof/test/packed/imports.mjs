@@ -2,6 +2,8 @@
 // one that does not hold the process; modules that load make promises alone), listened on the process, or changed a global.
 import { deepStrictEqual } from "node:assert/strict"
 import { createHook } from "node:async_hooks"
+// Node's own, whoever imports it first, makes the resolver that all of a process share.
+import "node:dns"
 
 const plain = (owner, key) => Object.getOwnPropertyDescriptor(owner, key)?.value
 
