@@ -8,13 +8,16 @@
  * Dead and ProbeClosed are Busy: a balancer picks the endpoint only when nothing better is there, and then the call is sent as any
  * other. It fails open: a client with one endpoint never locks itself out.
  *
- * Two things are not Finagle's. Both bring an endpoint back before its time has passed, which after a long failure of all is up to
+ * Three things are not Finagle's. They bring an endpoint back before its time has passed, which after a long failure of all is up to
  * 300 s: the one that happened to be probed first was measured to get the calls of all others for most of a minute.
  * - A call that was sent while the endpoint was dead, because nothing better was there, and succeeds is as good as a probe.
  * - A dead endpoint that was down and is connected again is probed at once, the first time since it was in use: what broke has been
  *   replaced, as by a restart.
+ * - A dead endpoint that has no connection left is connected once, without a call: those go elsewhere, and nobody would notice that it is
+ *   down, and then up again.
  */
 import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { type AccrualPolicy, defaultPolicy, type Policy } from "./AccrualPolicy.ts"
@@ -62,6 +65,9 @@ const make = <Req, Res, E>(
     /** Nothing has connected it again since it was removed: a server that accepts and breaks is not to be probed each time. */
     let untried = false
     let deadSince = Infinity
+    const run = Effect.runForkWith(yield* Effect.context<never>())
+    /** Connecting it, at most once for each removal. */
+    let opening: Fiber.Fiber<unknown, unknown> | undefined
     let closed = false
 
     /** An endpoint that is down is worse than one that is avoided. */
@@ -92,11 +98,17 @@ const make = <Req, Res, E>(
         counts.removals++
         counts.dead++
         untried = true
+        if (opening?.pollUnsafe() !== undefined) opening = undefined
       }
       const now = deadSince = stack.now()
       revival = new CallAt(Math.ceil(now + millis), openProbe)
       stack.deadlines.add(revival, now)
       enter("Dead", new FastFailure({ endpoint, cause: "too many of its calls failed", nextAttempt: revival.at }))
+      connect()
+    }
+
+    const connect = () => {
+      if (state === "Dead" && opening === undefined && inner.status.state === "Idle") opening = run(inner.open)
     }
 
     const succeeded = (millis: number) => {
@@ -130,7 +142,10 @@ const make = <Req, Res, E>(
     const unsubscribe = inner.status.subscribe(() => {
       const connected = down && inner.status.state !== "Closed"
       down = inner.status.state === "Closed"
-      if (!connected || !untried || state !== "Dead") return show()
+      if (!connected || !untried || state !== "Dead") {
+        show()
+        return connect()
+      }
       untried = false
       openProbe()
     })
@@ -139,6 +154,7 @@ const make = <Req, Res, E>(
         closed = true
         unsubscribe()
         stopWaiting()
+        opening?.interruptUnsafe()
         if (state !== "Alive") counts.dead--
         status.set("Closed")
       })

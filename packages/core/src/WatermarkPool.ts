@@ -7,8 +7,8 @@
  * it in the middle, is dropped, that one only, and replaced when somebody waits. A transport that closes a connection for such
  * a call gives no fault: a fault says that the endpoint may be down.
  *
- * The pool is Closed, with the cause, when a connect fails or the last connection breaks while it has no other; it is Idle
- * when its last connection was drained or no longer needed, and Open with the next that it gets.
+ * The pool is Closed, with the cause, when a connect fails or the last connection breaks while it has no other, or ends in good order after a
+ * connect that failed; it is Idle when its last connection was drained or no longer needed, and Open with the next that it gets.
  */
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"

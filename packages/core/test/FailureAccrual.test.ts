@@ -240,6 +240,48 @@ describe("an endpoint that fails", () => {
   })
 })
 
+describe("a dead endpoint without a connection", () => {
+  test("is connected once, so that who is below notices that it is down and then up", function*() {
+    const { fail, hand, state } = yield* accrued()
+    hand.at(1).status.set("Idle")
+    yield* fail(3)
+    assert.strictEqual(hand.at(1).opens, 1)
+    hand.at(1).status.set("Closed", refused)
+    hand.at(1).status.set("Open")
+    assert.strictEqual(state(), "Open")
+  })
+
+  test("is connected when its last connection goes, and not again and again", function*() {
+    const { counts, fail, hand, succeed } = yield* accrued()
+    yield* fail(3)
+    assert.strictEqual(hand.at(1).opens, 0)
+    for (let i = 0; i < 3; i++) {
+      hand.at(1).status.set("Idle")
+      yield* settle
+      hand.at(1).status.set("Open")
+    }
+    assert.strictEqual(hand.at(1).opens, 1)
+    yield* TestClock.adjust("5 seconds")
+    yield* succeed()
+    hand.at(1).status.set("Idle")
+    yield* settle
+    assert.strictEqual(hand.at(1).opens, 1, "it is used again, and connects when it is needed")
+    yield* fail(3)
+    assert.strictEqual(hand.at(1).opens, 2)
+    assert.deepStrictEqual(counts(), { dead: 1, removals: 2, revivals: 1, probes: 1 })
+  })
+
+  test("is not connected any more when it is closed", function*() {
+    const { close, fail, hand } = yield* accrued()
+    let interrupted = 0
+    hand.at(1).opening = Effect.onInterrupt(Effect.never, () => Effect.sync(() => void interrupted++))
+    hand.at(1).status.set("Idle")
+    yield* fail(3)
+    yield* close
+    assert.strictEqual(interrupted, 1)
+  })
+})
+
 describe("once its time has passed, an endpoint", () => {
   test("is probed with one call, and used again when that succeeds", function*() {
     const { begin, counts, fail, sink, state, succeed } = yield* accrued()

@@ -758,6 +758,21 @@ describe("the status of a watermark pool", () => {
     assert.deepStrictEqual([sink.status.state, sink.status.fault], ["Idle", undefined])
   })
 
+  test("is Closed when its last connection ends in good order after another was refused, and not once one was had", function*() {
+    const { holdReplies, script, sink, start: run } = yield* pooled()
+    holdReplies()
+    yield* run("a")
+    script.refuse("h:1")
+    yield* run("b")
+    assert.strictEqual(sink.status.state, "Open", "what it has is good still")
+    script.breakAll("h:1", { drained: true })
+    assert.deepStrictEqual([sink.status.state, sink.status.fault?._tag], ["Closed", "ConnectFailed"])
+    script.accept("h:1")
+    yield* run("c")
+    script.breakAll("h:1", { drained: true })
+    assert.deepStrictEqual([sink.status.state, sink.status.fault], ["Idle", undefined])
+  })
+
   test("does not show its connections' faults while it has a good one", function*() {
     const { holdReplies, script, sink, start: run } = yield* pooled()
     holdReplies()

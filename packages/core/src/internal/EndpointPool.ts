@@ -106,6 +106,8 @@ export const make = <Req, Res, E>(
     const queue = new Chain<Waiter<Req, Res, E>>()
     const openers = new Set<(fault: RpcError | undefined) => void>()
     let closed = false
+    /** Why the last connect failed, until one succeeds. */
+    let refusal: RpcError | undefined
 
     const closedError = () => new StackClosed({ stack: stack.name, reached: "no", endpoint })
 
@@ -238,8 +240,9 @@ export const make = <Req, Res, E>(
       const { fault, state } = connection.sink.status
       run(Scope.close(connection.scope, Exit.void))
       if (live.size === 0) {
-        const broke = state === "Closed" && fault !== undefined
-        status.set(broke ? "Closed" : "Idle", broke ? fault : undefined)
+        // One that was refused since says more of the endpoint than an end in good order: it goes down with its last connection.
+        const why = state === "Closed" && fault !== undefined ? fault : refusal
+        status.set(why === undefined ? "Idle" : "Closed", why)
       }
       allowance++
       pump()
@@ -261,6 +264,7 @@ export const make = <Req, Res, E>(
         if (state === "Closed" || (state !== "Open" && connection.use === "idle")) drop(connection)
       })
       live.add(connection)
+      refusal = undefined
       gained = true
       free(connection)
       // One more than the low mark, perhaps: what was kept by it has been idle for some time.
@@ -269,6 +273,7 @@ export const make = <Req, Res, E>(
 
     const failed = (fault: RpcError, scope: Scope.Closeable) => {
       run(Scope.close(scope, Exit.void))
+      refusal = fault
       const losers: Array<Waiter<Req, Res, E>> = []
       const hopeless = live.size === 0 && connecting.size === 0
       if (hopeless) {
