@@ -35,14 +35,20 @@ it("every link of the docs leads somewhere", () => {
 
 it("docs/errors.md says of every tag what it is", () => {
   const page = textOf("docs/errors.md")
-  const sources = ["core/src/RpcError.ts", "thrift/src/errors.ts", "core/src/Listen.ts", "core/src/Tls.ts"].map((
-    path
-  ) => textOf(`packages/${path}`))
+  const sources = [
+    "core/src/RpcError.ts",
+    "thrift/src/errors.ts",
+    "core/src/Listen.ts",
+    "core/src/Tls.ts",
+    "http/src/errors.ts",
+    "http/src/ForeignUrl.ts",
+    "http/src/FetchError.ts"
+  ].map((path) => textOf(`packages/${path}`))
   const tags = Array.from(
-    sources.join("\n").matchAll(/class (\w+)(?:<.*>)?\s+extends (?:Failure|Data\.TaggedError|Stackless)\b/g),
+    sources.join("\n").matchAll(/class (\w+)(?:<.*>)?\s+extends (?:Failure|Data\.TaggedError|Stackless|Untraced)\b/g),
     ([, tag]) => tag!
   )
-  assert.includeMembers(tags, ["Timeout", "InvalidUri", "ThriftException", "ListenFailed"])
+  assert.includeMembers(tags, ["Timeout", "InvalidUri", "ThriftException", "ListenFailed", "ForeignUrl", "FetchFailed"])
   assert.deepStrictEqual(tags.filter((tag) => !page.includes(`| \`${tag}\``) && !page.includes(`, \`${tag}\` |`)), [])
 })
 
@@ -114,6 +120,7 @@ describe("the tests of the docs", async () => {
     "docs/balancers.md",
     "docs/discovery.md",
     "docs/discovery.md",
+    "docs/http.md",
     "docs/sinks.md",
     "docs/sinks.md",
     "docs/testing.md",

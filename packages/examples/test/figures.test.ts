@@ -16,6 +16,7 @@ import {
   type Stack,
   Stacks
 } from "@scales-rpc/core"
+import { BalancedHttpClient, Fetch, FetchUnsupported, Http, invalidPart, InvalidRequest } from "@scales-rpc/http"
 import { Mux } from "@scales-rpc/mux"
 import { Protocols, Thrift } from "@scales-rpc/thrift"
 import { ThriftMux } from "@scales-rpc/thriftmux"
@@ -186,6 +187,61 @@ group("docs/thrift.md", () => {
       assert.strictEqual(row[2], `${writer.take().length} bytes`, name)
     }
   })
+})
+
+group("docs/http.md", () => {
+  const uri = "tcp://127.0.0.1:1"
+  const clients: ReadonlyArray<readonly [string, Layer.Layer<never, unknown>]> = [
+    ["Http", Http.layer("users", { uri })],
+    ["BalancedHttpClient", BalancedHttpClient.layer({ uri })],
+    ["Fetch", Fetch.layer({ uri })]
+  ]
+  const shown = (name: string) => rowsOf("docs/http.md").find(([first]) => first === `\`${name}\``)![1]
+
+  for (const [name, layer] of clients) {
+    it.effect(`says the defaults of ${name}`, () =>
+      Effect.gen(function*() {
+        yield* Layer.build(layer)
+        const nodes = describe((yield* Stacks).list()[0]!)
+        const inForce = (role: string) => nodes.find((node) => node.role === role)!.options as any
+        const { connectTimeoutMillis, finagle, http2, maxHeaderBytes, tls } = inForce("transport")
+        assert.strictEqual(shown("timeout"), `${inForce("dispatcher").timeoutMillis / 1000} s`)
+        assert.strictEqual(shown("connectTimeout"), `${connectTimeoutMillis / 1000} s`)
+        assert.strictEqual(shown("maxHeaderBytes"), `${maxHeaderBytes / 1024} KiB`)
+        assert.deepStrictEqual([http2, shown("http2"), finagle, shown("finagle")], [false, "off", false, "off"])
+        assert.deepStrictEqual([tls, shown("tls")], [undefined, "none"])
+      }).pipe(Effect.provide(Layer.fresh(Stacks.layer)), Effect.scoped))
+  }
+
+  it("names every header that is not sent", () => {
+    const text = textOf("docs/http.md")
+    const section = text.slice(text.indexOf("## What is not sent"), text.indexOf("## What travels"))
+    const named = Array.from(section.matchAll(/`([a-z-]+)`/g), ([, header]) => header!)
+    const refused = ["connection", "expect", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"]
+    assert.includeMembers(named, refused)
+    for (const name of refused) {
+      const headers = [[name, "x"]] as const
+      const wrong = invalidPart({ method: "GET", target: "/", headers, body: undefined, collect: 0 })
+      assert.isTrue(wrong instanceof InvalidRequest && wrong.name === name, name)
+    }
+  })
+
+  it.live("names what fetch does not have", () =>
+    Effect.gen(function*() {
+      const { fetch } = Fetch.make(Fetch.layer({ uri }))
+      const asked: ReadonlyArray<readonly [string, RequestInit]> = [
+        ["integrity", { integrity: "sha256-x" }],
+        ["cache", { cache: "force-cache" }],
+        ["mode", { mode: "no-cors" }],
+        ["referrer", { referrer: "http://127.0.0.1:1/" }],
+        ["dispatcher", { dispatcher: {} } as RequestInit]
+      ]
+      for (const [part, init] of asked) {
+        assert.isDefined(shown(part), part)
+        const error = yield* Effect.promise(() => fetch("/", init).catch((error: unknown) => error))
+        assert.isTrue(error instanceof FetchUnsupported && error.part === part, part)
+      }
+    }))
 })
 
 group("docs/discovery.md", () => {

@@ -149,7 +149,13 @@ const answer = async (
       cancel()
       throw new FetchUnsupported("content-encoding", `${coding} was not asked for, and is not undone`)
     }
-    return responseOf(response, sent, shared.run)
+    try {
+      return responseOf(response, sent, shared.run)
+    } catch (cause) {
+      // Of a status or a reason that HTTP has and the platform has not.
+      cancel()
+      throw new FetchFailed(cause)
+    }
   }
 }
 

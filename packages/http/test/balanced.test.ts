@@ -1,6 +1,6 @@
 // Effect's HttpClient over the stack: programs that are written against it, over real servers.
 import { describe as described, P2C, Rpc, Stacks, type StackShape } from "@scales-rpc/core"
-import { Seed } from "@scales-rpc/core/testing"
+import { Certificates, Seed } from "@scales-rpc/core/testing"
 import { assert, describe, it } from "@effect/vitest"
 import {
   Cause,
@@ -19,11 +19,13 @@ import {
 } from "effect"
 import { HttpBody, HttpClient, type HttpClientError, HttpClientRequest, type HttpClientResponse } from "effect/http"
 import { EventEmitter, once } from "node:events"
+import * as NodeHttp2 from "node:http2"
+import * as NodeHttps from "node:https"
 import { inspect } from "node:util"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
 import { BalancedHttpClient, ForeignUrl, HttpWire, type InvalidRequest, type RequestBodyFailed } from "../src/index.ts"
-import { echo, listen } from "./nodeServer.ts"
+import { echo, listen, listening } from "./nodeServer.ts"
 import * as Raw from "./raw.ts"
 import { failureOf, start, until } from "./support.ts"
 
@@ -383,7 +385,7 @@ describe("a response", () => {
       const big = Buffer.alloc(1_000_000)
       const { http, stack } = yield* serving((request, response) => {
         response.end(request.url === "/small" ? "x" : big)
-      }, { timeout: "150 millis" })
+      }, { timeout: "500 millis" })
       yield* http.get("/small")
       yield* until("the small one has come", () => load(stack) === 0)
       const held = yield* http.get("/big")
@@ -410,12 +412,12 @@ describe("a failure", () => {
       const down = yield* Effect.flip(http.get("/"))
       assert.deepStrictEqual(told(down), ["TransportError", "Timeout"])
       assert.match(down.message, /connect failed at 127\.0\.0\.1:1: .*ECONNREFUSED/)
-      const slow = yield* client(`tcp://127.0.0.1:${peer.port}`, { timeout: "50 millis" })
+      const slow = yield* client(`tcp://127.0.0.1:${peer.port}`, { timeout: "300 millis" })
       const late = yield* Effect.flip(slow.http.get("/"))
       assert.deepStrictEqual(told(late), ["TransportError", "Timeout"])
       assert.match(
         late.message,
-        /^Transport: no reply within 50 ms, waiting for reply at 127\.0\.0\.1:\d+ \(GET http:\/\/users\/\)$/
+        /^Transport: no reply within 300 ms, waiting for reply at 127\.0\.0\.1:\d+ \(GET http:\/\/users\/\)$/
       )
       yield* peer.accept
       const broken = yield* client(`tcp://127.0.0.1:${peer.port}`)
@@ -721,9 +723,9 @@ describe("a call", () => {
       const { http, server } = yield* serving((request, response) => {
         if (request.url === "/body") response.write("a")
       })
-      const late = yield* Effect.flip(http.get("/").pipe(Rpc.deadline("50 millis")))
+      const late = yield* Effect.flip(http.get("/").pipe(Rpc.deadline("300 millis")))
       assert.deepStrictEqual(told(late), ["TransportError", "Timeout"])
-      const body = yield* Effect.flip(text(http.get("/body")).pipe(Rpc.deadline("50 millis")))
+      const body = yield* Effect.flip(text(http.get("/body")).pipe(Rpc.deadline("300 millis")))
       assert.deepStrictEqual(told(body), ["DecodeError", "Timeout"])
       yield* until("their connections have ended", () => server.open() === 0)
     }))
@@ -799,3 +801,38 @@ it.live("closing waits for what is outstanding, and refuses what comes after", (
     yield* Fiber.join(closing)
     yield* server.ended
   }))
+
+describe("over TLS", () => {
+  const authority = Certificates.authority()
+  const { certificate: cert, key } = authority.issue()
+  const tls = { ca: authority.certificate, serverName: "localhost" }
+
+  for (
+    const [version, http2, server] of [
+      ["1.1", false, () => NodeHttps.createServer({ cert, key }, echo)],
+      ["2", true, () => NodeHttp2.createSecureServer({ cert, key }, echo as never)]
+    ] as const
+  ) {
+    it.live(`HTTP/${version} takes https, http and relative URLs, and sends all of them secured`, () =>
+      Effect.gen(function*() {
+        const { accepted, uri } = yield* listening(server())
+        const { http } = yield* client(uri, { tls, http2, name: "users:8443" })
+        for (const url of ["https://users:8443/a", "http://users:8443/a", "/a"]) {
+          const { headers, method, url: sent } = yield* echoed(http.post(url, { body: HttpBody.text("b") }))
+          assert.deepStrictEqual([method, sent], ["POST", "/a"])
+          assert.strictEqual(http2 ? headers[":authority"] : headers["host"], "users:8443")
+        }
+        assert.deepStrictEqual(told(yield* Effect.flip(http.get("https://users/a"))), ["InvalidUrlError", "ForeignUrl"])
+        assert.strictEqual(accepted(), 1)
+      }))
+  }
+
+  it.live("a server that cannot prove who it is gets nothing", () =>
+    Effect.gen(function*() {
+      const { uri } = yield* listening(NodeHttps.createServer({ cert, key }, echo))
+      const { http } = yield* client(uri, { tls: { serverName: "localhost" }, timeout: "1 second" })
+      const error = yield* Effect.flip(http.get("https://users/a"))
+      assert.deepStrictEqual(told(error), ["TransportError", "Timeout"])
+      assert.include(error.message, "tls failed")
+    }))
+})

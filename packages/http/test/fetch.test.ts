@@ -242,6 +242,21 @@ describe("a response", () => {
       assert.strictEqual(load(stack), 0)
     }))
 
+  it.live("that the platform cannot have fails, and frees its connection", () =>
+    Effect.gen(function*() {
+      const peer = yield* Raw.listen
+      const { fetch, stack } = yield* open(`tcp://127.0.0.1:${peer.port}`)
+      const calling = rejection(fetch("/"))
+      const server = yield* Effect.andThen(start(calling), peer.accept)
+      yield* server.request
+      server.write("HTTP/1.1 799 Odd\r\ncontent-length: 5\r\n\r\nab")
+      const error = yield* calling
+      assert.instanceOf(error, FetchFailed)
+      assert.instanceOf(error.cause, RangeError)
+      assert.strictEqual(load(stack), 0)
+      yield* server.ended
+    }))
+
   it.live("that is left frees its connection", () =>
     Effect.gen(function*() {
       const { fetch, server, stack } = yield* serving((_, response) => void response.end(Buffer.alloc(1_000_000)))
@@ -447,7 +462,7 @@ it.live("a deadline rejects with Timeout, body included", () =>
   Effect.gen(function*() {
     const { fetch } = yield* serving((request, response) => {
       if (request.url === "/body") response.write("a")
-    }, { timeout: "50 millis" })
+    }, { timeout: "300 millis" })
     assert.strictEqual(told(yield* rejection(fetch("/"))), "Timeout")
     const response = yield* settle(fetch("/body"))
     assert.strictEqual(told(yield* rejection(response.text())), "Timeout")

@@ -16,6 +16,7 @@ import {
   type ReadyMade,
   type RpcError,
   ServerFailed,
+  Stack,
   wire
 } from "@scales-rpc/core"
 import {
@@ -110,6 +111,9 @@ const classify = classifier()
 
 const endpointOf = (call: Call): Endpoint => call.tried[call.tried.length - 1]!
 
+/** Whatever else a server says to a oneway call. */
+const noReply: Effect.Effect<Thrift.ThriftResponse> = Effect.succeed({ body: new Uint8Array(0) })
+
 const replyOf = (
   message: Thrift.ThriftRequest,
   reader: ProtocolReader,
@@ -128,10 +132,9 @@ const replyOf = (
       new ServerFailed({ endpoint: endpointOf(call), why: cause.message, retryable: false, rejected: false, cause })
     )
   }
+  if (message.oneway) return noReply
   const what = response.truncated
     ? `a reply of more than ${request.collect} bytes`
-    : message.oneway
-    ? undefined
     : strayOf(reader, body, message)
   return what === undefined
     ? Effect.succeed({ body })
@@ -146,6 +149,14 @@ const post = (options: ThriftHttpOptions) =>
       const http = yield* HttpWire.Balanced
       const { headers, maxBytes, target } = yield* checked(options.path, options.headers, options.limits)
       const reader = (options.protocol ?? Protocols.binary).reader()
+      const stack = yield* Stack
+      yield* stack.register({
+        role: "post",
+        description: "sends each call as a POST, whose response is the reply",
+        // What a query and headers have may be secrets.
+        options: { path: target.replace(/\?.*$/s, ""), headers: headers.map(([name]) => name), maxBytes },
+        snapshot: () => ({})
+      })
       return {
         status: http.status,
         open: http.open,

@@ -5,9 +5,9 @@ import { ThriftService } from "@scales-rpc/thrift"
 import { Context, Effect, Layer, type Scope } from "effect"
 import { createRequire } from "node:module"
 import * as NodeHttp from "node:http"
-import type * as Net from "node:net"
 import { Overdrawn, Refused } from "../../examples/gen/echo_types.js"
 import * as EchoGen from "../../examples/gen/Echo.js"
+import { listening, type NodeServer } from "../../http/test/nodeServer.ts"
 import { ThriftHttp } from "../src/index.ts"
 
 /** npm's library, whose types say less than it can. */
@@ -30,43 +30,13 @@ export const handlers = {
   blob: (bytes: unknown, answer: Answer) => answer(null, bytes)
 }
 
-/** A server, and the connections that it has had. */
-export interface Listening {
-  readonly port: number
-  readonly uri: string
-  readonly accepted: () => number
-  readonly open: () => number
-}
-
-const listening = (server: NodeHttp.Server): Effect.Effect<Listening, never, Scope.Scope> =>
-  Effect.gen(function*() {
-    const sockets = new Set<Net.Socket>()
-    let accepted = 0
-    server.keepAliveTimeout = 60_000
-    server.on("connection", (socket: Net.Socket) => {
-      accepted++
-      sockets.add(socket)
-      socket.on("close", () => sockets.delete(socket))
-    })
-    yield* Effect.acquireRelease(
-      Effect.callback<void>((resume) => void server.listen(0, "127.0.0.1", () => resume(Effect.void))),
-      () =>
-        Effect.callback<void>((resume) => {
-          server.close(() => resume(Effect.void))
-          for (const socket of sockets) socket.destroy()
-        })
-    )
-    const { port } = server.address() as Net.AddressInfo
-    return { port, uri: `tcp://127.0.0.1:${port}`, accepted: () => accepted, open: () => sockets.size }
-  })
-
 /** npm's web server, with the service at `/echo`. */
 export const apache = (
   protocol: unknown = npm.TBinaryProtocol,
   own: Record<string, unknown> = {}
-): Effect.Effect<Listening, never, Scope.Scope> =>
+): Effect.Effect<NodeServer<NodeHttp.Server>, never, Scope.Scope> =>
   Effect.suspend(() =>
-    listening(npm.createWebServer({
+    listening<NodeHttp.Server>(npm.createWebServer({
       services: {
         "/echo": {
           processor: EchoGen,
@@ -89,9 +59,9 @@ export interface Posted {
 /** Node's server, which answers as the test says. */
 export const answering = (
   answer: (posted: Posted, response: NodeHttp.ServerResponse) => void
-): Effect.Effect<Listening & { readonly posted: ReadonlyArray<Posted> }, never, Scope.Scope> => {
+): Effect.Effect<NodeServer<NodeHttp.Server> & { readonly posted: ReadonlyArray<Posted> }, never, Scope.Scope> => {
   const posted: Array<Posted> = []
-  const server = NodeHttp.createServer((request, response) => {
+  const server = NodeHttp.createServer({ keepAliveTimeout: 60_000 }, (request, response) => {
     const chunks: Array<Buffer> = []
     request.on("data", (chunk: Buffer) => chunks.push(chunk))
     request.on("end", () => {

@@ -1,5 +1,5 @@
 // Thrift over HTTP: calls of npm's own web server, and what becomes of what no Thrift server says.
-import { Rpc } from "@scales-rpc/core"
+import { describe as describeStack, Rpc } from "@scales-rpc/core"
 import { HttpStatusError } from "@scales-rpc/http"
 import { Protocols, ThriftApplicationException, ThriftException } from "@scales-rpc/thrift"
 import { assert, describe, it } from "@effect/vitest"
@@ -90,6 +90,8 @@ describe("a server of npm's", () => {
     Effect.gen(function*() {
       const server = yield* apache()
       const { echo } = yield* client(server.uri)
+      // The connection is there.
+      yield* echo.ping()
       const late = yield* Effect.flip(echo.slow(5000).pipe(Rpc.deadline("50 millis")))
       assert.deepInclude(late, { _tag: "Timeout", waiting: "reply", reached: "maybe" })
       const calling = yield* Effect.forkChild(echo.slow(5000), { startImmediately: true })
@@ -117,9 +119,14 @@ describe("a call", () => {
   it.live("is a POST of its message, with what Apache's clients say of it", () =>
     Effect.gen(function*() {
       const server = yield* answering((_, response) => void response.end(pong()))
-      const { echo } = yield* client(server.uri, {
+      const { echo, stack } = yield* client(server.uri, {
         path: "/a/b?c=d",
         headers: { Authorization: "Bearer a", "X-Trace": "1" }
+      })
+      assert.deepStrictEqual(describeStack(stack).find(({ role }) => role === "post")!.options, {
+        path: "/a/b",
+        headers: ["content-type", "accept", "authorization", "x-trace"],
+        maxBytes: 104_857_600
       })
       assert.strictEqual(yield* echo.ping(), "pong")
       const [posted] = server.posted
@@ -138,10 +145,11 @@ describe("a call", () => {
 
   it.live("of a oneway method completes when it has been answered, with whatever", () =>
     Effect.gen(function*() {
-      const server = yield* answering((_, response) => void response.end())
+      const replies = ["", "thank you", pong(3)]
+      const server = yield* answering((_, response) => void response.end(replies[server.posted.length - 1]))
       const { echo } = yield* client(server.uri)
-      assert.isUndefined(yield* echo.note("n"))
-      assert.lengthOf(server.posted, 1)
+      for (let call = 0; call < 3; call++) assert.isUndefined(yield* echo.note("n"))
+      assert.lengthOf(server.posted, 3)
     }))
 
   it.live("of a multiplexed service has its name", () =>
