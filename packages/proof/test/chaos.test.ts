@@ -4,10 +4,12 @@ import { Mux } from "@scales-rpc/mux"
 import { Effect, Exit, Layer } from "effect"
 import Int64 from "node-int64"
 import { Message } from "../../examples/gen/echo_types.js"
-import { call, Tally, Timetable } from "../src/chaos/load.ts"
+import { Tally, Timetable } from "../src/chaos/load.ts"
+import { http } from "../src/chaos/http/protocol.ts"
 import { table } from "../src/chaos/report.ts"
 import { run } from "../src/chaos/run.ts"
 import { scenarios, type Settings } from "../src/chaos/scenarios.ts"
+import { call, thriftmux } from "../src/chaos/thriftmux/protocol.ts"
 import { type Bounds, broken, type Figures } from "../src/chaos/verdict.ts"
 import { EndpointWatch, Watch } from "../src/chaos/watch.ts"
 import { launch } from "../src/soak/servers.ts"
@@ -72,12 +74,11 @@ describe("the timetable of the load", () => {
 describe("the tally of the load", () => {
   it("counts what came of each call, and how long the slowest took from when it was due", () => {
     const tally = new Tally()
-    const right = (reply: number) => reply === 1
-    tally.end(Exit.succeed(1), right, 100, 164)
-    tally.end(Exit.succeed(2), right, 100, 170)
+    tally.end(Exit.succeed(true), 100, 164)
+    tally.end(Exit.succeed(false), 100, 170)
     const timeout = { timeoutMillis: 1000, waiting: "reply", reached: "maybe", endpoint: undefined, cause: undefined }
-    tally.end(Exit.fail(new Timeout(timeout as ConstructorParameters<typeof Timeout>[0])), right, 200, 1205)
-    tally.end(Exit.die(new Error("oh")), right, 300, 310)
+    tally.end(Exit.fail(new Timeout(timeout as ConstructorParameters<typeof Timeout>[0])), 200, 1205)
+    tally.end(Exit.die(new Error("oh")), 300, 310)
     assert.deepStrictEqual([tally.ok, tally.wrong, tally.ended, tally.slowestMillis], [1, 1, 4, 1005])
     assert.deepStrictEqual(tally.failed, [{ tag: "Timeout", at: 1205 }, { tag: "Defect", at: 310 }])
   })
@@ -175,7 +176,7 @@ describe("what a client does at a server", () => {
         make: () => Effect.succeed({ status, open: Effect.void, send: () => Effect.succeed(reply) })
       })
       const endpoint = { host: "a", port: 1, key: "a:1", weight: 1, metadata: {} }
-      const endpoints = yield* Effect.provide(Mux.Endpoints, Layer.provide(watch.layer, inner))
+      const endpoints = yield* Effect.provide(Mux.Endpoints, Layer.provide(watch.layer(Mux), inner))
       const sink = yield* endpoints.make(endpoint as never)
       const sent = attempt()
       assert.strictEqual(yield* sink.send(undefined as never, sent.begun), reply)
@@ -271,16 +272,24 @@ describe("the scenarios", () => {
     assert.deepStrictEqual(lines.slice(4), ["  BROKEN wrong: 1, none allowed"])
   })
 
-  it.live("a server that is killed costs what was in flight on it, and is used again", () =>
-    Effect.gen(function*() {
-      const program = new URL("../src/chaos/server.ts", import.meta.url)
-      const fleet = yield* Effect.all([launch(program), launch(program)], { concurrency: "unbounded" })
-      const kill = scenarios.find(({ name }) => name === "kill")!
-      const met = yield* run(kill, { servers: 2, rate: 200, seconds: 0.1 }, fleet)
-      assert.isAbove(met.calls, 300)
-      assert.isAbove(met.atRisk, 0)
-      assert.isAtMost(met.failures, met.atRisk)
-      assert.deepStrictEqual([met.wrong, met.leaked, met.connects], [0, 0, 1])
-      assert.isNotNull(met.backAfterMs)
-    }).pipe(Effect.scoped), 30_000)
+  for (const protocol of [thriftmux, http]) {
+    it.live(
+      `a server of ${protocol.name} that is killed costs what was in flight on it, and is used again`,
+      () =>
+        Effect.gen(function*() {
+          const fleet = yield* Effect.all([launch(protocol.server), launch(protocol.server)], {
+            concurrency: "unbounded"
+          })
+          const kill = scenarios.find(({ name }) => name === "kill")!
+          const met = yield* run(protocol, kill, { servers: 2, rate: 200, seconds: 0.1 }, fleet)
+          assert.isAbove(met.calls, 300)
+          assert.isAbove(met.atRisk, 0)
+          assert.isAtMost(met.failures, met.atRisk)
+          assert.deepStrictEqual([met.wrong, met.leaked], [0, 0])
+          assert.isAtLeast(met.connects, 1)
+          assert.isNotNull(met.backAfterMs)
+        }).pipe(Effect.scoped),
+      30_000
+    )
+  }
 })

@@ -1,8 +1,6 @@
 /** A constant open-loop load: calls begin at fixed times whatever came of those before, and each reply is held against its request. */
 import { Cause, Effect, Exit, type Scope } from "effect"
-import Int64 from "node-int64"
-import type { Echo } from "../../../examples/src/echo.ts"
-import { Message } from "../../../examples/gen/echo_types.js"
+import type { Caller } from "./protocol.ts"
 
 /** When calls begin: one every `1000 / rate` milliseconds from `startedAt` on, however often or late somebody looks. */
 export class Timetable {
@@ -42,11 +40,11 @@ export class Tally {
   slowestMillis = 0
   readonly failed: Array<FailedCall> = []
 
-  /** Notes how a call ended that was due at `due`. Times are of one clock; `right` says whether a reply is the one asked for. */
-  end<A, E>(exit: Exit.Exit<A, E>, right: (reply: A) => boolean, due: number, now: number): void {
+  /** Notes how a call ended that was due at `due`: `true` is the reply that was asked for. Times are of one clock. */
+  end<E>(exit: Exit.Exit<boolean, E>, due: number, now: number): void {
     this.slowestMillis = Math.max(this.slowestMillis, now - due)
     if (Exit.isSuccess(exit)) {
-      if (right(exit.value)) this.ok++
+      if (exit.value) this.ok++
       else this.wrong++
       return
     }
@@ -60,20 +58,9 @@ export class Tally {
   }
 }
 
-/** One call, and whether its reply is its own. */
-export const call = (index: number) => {
-  const sent = new Message({ text: `call ${index}`, number: new Int64(index), items: [index, -index] })
-  return {
-    sent,
-    right: ({ items, number, text }: Message): boolean =>
-      text === sent.text && number.equals(sent.number) && items.length === 2 && items[0] === index &&
-      items[1] === -index
-  }
-}
-
 /** Begins calls at `rate` a second until the scope closes; a call that has begun ends by itself. */
 export const run = (
-  echo: Echo["Service"],
+  call: Caller,
   rate: number,
   tally: Tally
 ): Effect.Effect<void, never, Scope.Scope> =>
@@ -81,10 +68,9 @@ export const run = (
     const fork = Effect.runForkWith(yield* Effect.context<never>())
     const timetable = new Timetable(rate, performance.now())
     const begin = (index: number) => {
-      const { right, sent } = call(index)
       const due = timetable.at(index)
       tally.calls++
-      fork(echo.passMessage(sent)).addObserver((exit) => tally.end(exit, right, due, performance.now()))
+      fork(call(index)).addObserver((exit) => tally.end(exit, due, performance.now()))
     }
     const tick = () => {
       const now = performance.now()

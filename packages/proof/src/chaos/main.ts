@@ -1,17 +1,23 @@
 /**
  * `npm run chaos`: five servers in processes of their own under a constant open-loop load, and one fault after another: killed, frozen, reset,
- * silent, slow, and so on. Each scenario has bounds on what it may cost; a broken one is named, and makes the exit code 1.
+ * silent, slow, and so on; over ThriftMux, and over HTTP those that differ there. Each scenario has bounds on what it may cost; a broken one is named, and makes the exit code 1.
  */
 import { Effect } from "effect"
 import { parseArgs } from "node:util"
 import { launch } from "../soak/servers.ts"
+import { http } from "./http/protocol.ts"
+import type { Protocol } from "./protocol.ts"
 import { type Row, table } from "./report.ts"
 import { run } from "./run.ts"
 import { scenarios, type Settings } from "./scenarios.ts"
-import { broken, type Figures } from "./verdict.ts"
+import { thriftmux } from "./thriftmux/protocol.ts"
+import { broken } from "./verdict.ts"
+
+const protocols: Readonly<Record<string, Protocol>> = { thriftmux, http }
 
 const usage = `Usage: npm run chaos -- [options]
 
+  --protocol NAME  one only: ${Object.keys(protocols).join(", ")}
   --scenario NAME  one only, or several: ${scenarios.map(({ name }) => name).join(", ")}
   --servers N      servers, 2 to 20 (default 5)
   --rate N         calls a second, from 100 for each server to 5000 (default 1000)
@@ -20,6 +26,7 @@ const usage = `Usage: npm run chaos -- [options]
 
 const { values } = parseArgs({
   options: {
+    protocol: { type: "string" },
     scenario: { type: "string", multiple: true },
     servers: { type: "string", default: "5" },
     rate: { type: "string", default: "1000" },
@@ -55,34 +62,52 @@ const settings: Settings = {
 for (const name of values.scenario ?? []) {
   if (scenarios.every((scenario) => scenario.name !== name)) wrong(`no scenario "${name}"`)
 }
-const chosen = scenarios.filter(({ name }) => values.scenario?.includes(name) ?? true)
+const protocol = values.protocol
+if (protocol !== undefined && !Object.hasOwn(protocols, protocol)) wrong(`no protocol "${protocol}"`)
 
-const program = new URL("./server.ts", import.meta.url)
+/** What came of the scenarios of one protocol. */
+interface Rows {
+  readonly protocol: string
+  readonly rows: ReadonlyArray<Row>
+}
 
-const chaos = Effect.gen(function*() {
-  const fleet = yield* Effect.all(Array.from({ length: settings.servers }, () => launch(program)), {
-    concurrency: "unbounded"
-  })
-  const rows: Array<Row> = []
-  for (const scenario of chosen) {
-    if (!values.json) console.error(`${scenario.name}: ${scenario.does}`)
-    const figures = yield* run(scenario, settings, fleet)
-    rows.push({ name: scenario.name, figures, broken: broken(figures, scenario.bounds(settings, figures.faultMs)) })
-  }
-  return rows
-})
+const runAll = (protocol: Protocol) =>
+  Effect.gen(function*() {
+    const fleet = yield* Effect.all(Array.from({ length: settings.servers }, () => launch(protocol.server)), {
+      concurrency: "unbounded"
+    })
+    const rows: Array<Row> = []
+    const chosen = values.scenario ?? protocol.scenarios
+    for (const scenario of scenarios.filter(({ name }) => chosen.includes(name))) {
+      if (!values.json) console.error(`${protocol.name}, ${scenario.name}: ${scenario.does}`)
+      const figures = yield* run(protocol, scenario, settings, fleet)
+      rows.push({ name: scenario.name, figures, broken: broken(figures, scenario.bounds(settings, figures.faultMs)) })
+    }
+    return { protocol: protocol.name, rows }
+  }).pipe(Effect.scoped)
+
+const chosen = Object.values(protocols).filter(({ name }) => name === (protocol ?? name))
+// One after the other: the machine is not theirs to share.
+const chaos: Effect.Effect<ReadonlyArray<Rows>, unknown> = Effect.forEach(chosen, runAll)
 
 // Ctrl-C ends the effect, and with it the servers: one that is held would not end by itself.
 const stop = new AbortController()
 process.once("SIGINT", () => stop.abort(130))
 process.once("SIGTERM", () => stop.abort(143))
-const rows = await Effect.runPromise(Effect.scoped(chaos), { signal: stop.signal }).catch((error: unknown) => {
+const all = await Effect.runPromise(chaos, { signal: stop.signal }).catch((error: unknown) => {
   if (!stop.signal.aborted) throw error
   process.exit(stop.signal.reason as number)
 })
-if (values.json) {
-  for (const { broken, name } of rows) for (const sentence of broken) console.error(`BROKEN ${name}: ${sentence}`)
-} else console.log(table(rows))
-const figures: Record<string, Figures> = Object.fromEntries(rows.map(({ figures, name }) => [name, figures]))
-console.log(JSON.stringify({ scenarios: figures }))
-process.exitCode = rows.every(({ broken }) => broken.length === 0) ? 0 : 1
+for (const { protocol, rows } of all) {
+  if (!values.json) console.log(`${protocol}\n${table(rows)}\n`)
+  else {for (const { broken, name } of rows) {
+      for (const each of broken) console.error(`BROKEN ${protocol}, ${name}: ${each}`)
+    }}
+}
+const figures = Object.fromEntries(all.map(({ protocol, rows }) => [
+  protocol,
+  Object.fromEntries(rows.map(({ figures, name }) => [name, figures]))
+]))
+const { thriftmux: scenariosOf, ...others } = figures
+console.log(JSON.stringify({ ...(scenariosOf !== undefined && { scenarios: scenariosOf }), ...others }))
+process.exitCode = all.every(({ rows }) => rows.every(({ broken }) => broken.length === 0)) ? 0 : 1

@@ -1,11 +1,9 @@
 /** Runs one scenario: a client of its own, the load, the fault, and what it came to. */
-import { Abort, describe, Stacks } from "@scales-rpc/core"
-import { ThriftMux } from "@scales-rpc/thriftmux"
+import { Abort, type Balancer, describe, Stacks } from "@scales-rpc/core"
 import { Effect, Exit, Schedule, Scope } from "effect"
-import { observe } from "../../../examples/src/demo/observe.ts"
-import { Echo } from "../../../examples/src/echo.ts"
 import type { ChildServer } from "../soak/servers.ts"
 import * as Load from "./load.ts"
+import type { Protocol } from "./protocol.ts"
 import { type Scenario, type Settings, type Stage, timeoutMillis } from "./scenarios.ts"
 import type { Figures } from "./verdict.ts"
 import { type EndpointWatch, type FaultWatch, Watch } from "./watch.ts"
@@ -27,18 +25,33 @@ const until = <E, R>(so: Effect.Effect<boolean, E, R>, millis: number) =>
     times: Math.ceil(millis / lookMillis)
   })
 
+/** What the stages that are read here show of themselves. */
+interface States {
+  readonly dispatcher: { readonly outstanding: number }
+  readonly balancer: { readonly endpoints: ReadonlyArray<Balancer.EndpointView> }
+  readonly pool: { readonly connects: number; readonly connectFailures: number }
+}
+
+const stageOf = (stacks: Stacks["Service"]) => {
+  const stages = stacks.list().flatMap(describe)
+  return <Role extends keyof States>(role: Role) => stages.find((stage) => stage.role === role)!.state as States[Role]
+}
+
 /** What the pool has connected. */
-const connections = Effect.map(Stacks, (stacks) => {
-  const pool = stacks.list().flatMap(describe).find(({ role }) => role === "pool")!
-  return pool.state as { readonly connects: number; readonly connectFailures: number }
-})
+const connections = Effect.map(Stacks, (stacks) => stageOf(stacks)("pool"))
 
 /** What the client holds; 0 when it has no call, or something leaked. */
-const held = Effect.map(Effect.all([observe, Stacks]), ([{ loads, outstanding, tags }, stacks]) => {
-  let deadlines = 0
-  for (const stack of stacks.list()) for (const timer of stack.deadlines) if (timer instanceof Abort) deadlines++
-  return loads + outstanding + tags + deadlines
-})
+const held = ({ held: heldBy }: Protocol) =>
+  Effect.map(Stacks, (stacks) => {
+    const stage = stageOf(stacks)
+    const loads = stage("balancer").endpoints.reduce((sum, { load }) => sum + load, 0)
+    let others = 0
+    for (const stack of stacks.list()) {
+      for (const timer of stack.deadlines) if (timer instanceof Abort) others++
+      others += heldBy(describe(stack))
+    }
+    return stage("dispatcher").outstanding + loads + others
+  })
 
 /** One server at fault, and how the client meets it. */
 interface Met {
@@ -75,13 +88,22 @@ const between = (from: number | undefined, to: number | undefined): number | und
   from === undefined || to === undefined ? undefined : to - from
 
 /** The figures of one scenario, on servers that are all well and are so again at the end. */
-export const run = (scenario: Scenario, settings: Settings, fleet: ReadonlyArray<ChildServer>) => {
+export const run = (
+  protocol: Protocol,
+  scenario: Scenario,
+  settings: Settings,
+  fleet: ReadonlyArray<ChildServer>
+) => {
   const watch = new Watch()
   const of = (server: ChildServer) => watch.at(server.address)
   const everyone = fleet.map(of)
 
   const play = Effect.gen(function*() {
-    const echo = yield* Echo
+    const call = yield* protocol.connect({
+      uri: `tcp://${fleet.map(({ address }) => address).join(",")}`,
+      label: scenario.name,
+      timeout: timeoutMillis
+    }, watch)
     const tally = new Load.Tally()
     const met: Array<Met> = []
     let faultAt: Answers | undefined
@@ -112,7 +134,7 @@ export const run = (scenario: Scenario, settings: Settings, fleet: ReadonlyArray
 
     const loading = yield* Scope.make()
     yield* Effect.addFinalizer((exit) => Scope.close(loading, exit))
-    yield* Scope.provide(Load.run(echo, settings.rate, tally), loading)
+    yield* Scope.provide(Load.run(call, settings.rate, tally), loading)
     yield* Effect.sleep(warmUpMillis)
     yield* until(Effect.sync(() => everyone.every(({ answered }) => answered > 0)), patienceMillis)
     const before = answers(everyone)
@@ -124,8 +146,8 @@ export const run = (scenario: Scenario, settings: Settings, fleet: ReadonlyArray
     yield* Effect.sleep(tailMillis)
     yield* Scope.close(loading, Exit.void)
     // Whoever gave up on a reply still owes the server's word on the tag: that much time it gets.
-    yield* until(Effect.map(held, (left) => left === 0 && tally.ended === tally.calls), patienceMillis)
-    const leaked = (yield* held) + tally.calls - tally.ended
+    yield* until(Effect.map(held(protocol), (left) => left === 0 && tally.ended === tally.calls), patienceMillis)
+    const leaked = (yield* held(protocol)) + tally.calls - tally.ended
     const { connectFailures, connects } = yield* connections
 
     const begun = faultAt?.at ?? 0
@@ -159,10 +181,5 @@ export const run = (scenario: Scenario, settings: Settings, fleet: ReadonlyArray
     return figures
   })
 
-  const uri = `tcp://${fleet.map(({ address }) => address).join(",")}`
-  return play.pipe(
-    Effect.scoped,
-    Effect.provide(ThriftMux.layer(Echo, { uri, label: scenario.name, timeout: timeoutMillis, below: watch.layer })),
-    Effect.provide(Stacks.layer)
-  )
+  return play.pipe(Effect.scoped, Effect.provide(Stacks.layer))
 }

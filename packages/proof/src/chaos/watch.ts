@@ -2,8 +2,7 @@
  * What a client does at each endpoint, seen from between its balancer and its breakers: attempts that are sent, and what the stages below
  * say of the endpoint. It takes no part in anything.
  */
-import { type Attempt, type Endpoint, type Outcome, type Status } from "@scales-rpc/core"
-import { Mux } from "@scales-rpc/mux"
+import type { Attempt, Endpoint, Family, Outcome, RpcError, Status } from "@scales-rpc/core"
 import { Effect, Layer } from "effect"
 
 /** One endpoint, from its first call on. Times are those of `now`, in milliseconds. */
@@ -109,10 +108,12 @@ export class Watch {
   }
 
   /** The stage: a `below` of the client. */
-  readonly layer: Layer.Layer<"Mux/Endpoints", never, "Mux/Endpoints"> = Layer.effect(
-    Mux.Endpoints,
-    Effect.map(Mux.Endpoints, (inner) =>
-      Mux.Endpoints.of({
+  readonly layer = <const Id extends string, Req, Res>(
+    family: Family<Id, Req, Res, RpcError>
+  ): Layer.Layer<`${Id}/Endpoints`, never, `${Id}/Endpoints`> =>
+    Layer.effect(
+      family.Endpoints,
+      Effect.map(family.Endpoints, (inner) => ({
         make: (endpoint: Endpoint) =>
           Effect.map(inner.make(endpoint), (sink) => {
             const watched = this.at(endpoint.key)
@@ -127,5 +128,5 @@ export class Watch {
             }
           })
       }))
-  )
+    )
 }

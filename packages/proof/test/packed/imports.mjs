@@ -2,8 +2,6 @@
 // one that does not hold the process; modules that load make promises alone), listened on the process, or changed a global.
 import { deepStrictEqual } from "node:assert/strict"
 import { createHook } from "node:async_hooks"
-// Node's own, whoever imports it first, makes the resolver that all of a process share.
-import "node:dns"
 
 const plain = (owner, key) => Object.getOwnPropertyDescriptor(owner, key)?.value
 
@@ -28,8 +26,9 @@ const look = () => {
   return seen
 }
 
-// Node loads some of its globals when they are looked at.
+// Node loads some of its globals when they are looked at, and makes the resolver that all of a process share for whoever imports it first.
 look()
+await import("node:dns")
 const made = new Set()
 const before = look()
 const hook = createHook({ init: (_, type) => made.add(type) }).enable()

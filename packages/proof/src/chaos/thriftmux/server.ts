@@ -1,9 +1,9 @@
-/** One server of the chaos runs, in a process of its own: echoes after its service time, and misbehaves when it is told to. */
+/** One ThriftMux server of the chaos runs, in a process of its own: echoes after its service time, and misbehaves when it is told to. */
 import { ErrorReply, Nack } from "@scales-rpc/mux"
 import { ThriftMuxServer } from "@scales-rpc/thriftmux"
 import { Effect, Fiber } from "effect"
-import { Echo, echoHandlers } from "../../../examples/src/echo.ts"
-import { type Mood, serviceMillis, slowness } from "./mood.ts"
+import { Echo, echoHandlers } from "../../../../examples/src/echo.ts"
+import { type Mood, serviceMillis, slowness } from "../mood.ts"
 
 // The run that started this one has gone: nobody is left to stop it.
 process.on("disconnect", () => process.exit(0))
