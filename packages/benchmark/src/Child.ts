@@ -6,7 +6,7 @@ import type { ClientName, ServerName } from "./peers.ts"
 /** What a child is started to be. */
 export type Part =
   | { readonly _tag: "Server"; readonly name: ServerName }
-  | { readonly _tag: "Client"; readonly name: ClientName; readonly port: number }
+  | { readonly _tag: "Client"; readonly name: ClientName; readonly ports: ReadonlyArray<number> }
 
 /** What a client is asked. Each question has one answer, but for `Close`: it ends. */
 export type Question =
@@ -21,9 +21,9 @@ export interface Sample {
   readonly callsPerSecond: number
 }
 
-/** What a child says: first that it is ready (a server: on which port), then its answers. */
+/** What a child says: first that it is ready (a server: on which ports), then its answers. */
 export type Answer =
-  | { readonly _tag: "Ready"; readonly port: number }
+  | { readonly _tag: "Ready"; readonly ports: ReadonlyArray<number> }
   | { readonly _tag: "Sampled"; readonly sample: Sample }
   | { readonly _tag: "Done" }
   | { readonly _tag: "Failed"; readonly error: string }
@@ -56,11 +56,11 @@ export class Child {
     })
   }
 
-  /** Starts a child and waits until it is ready: a server listens on the port given back, a client is connected. */
-  static async start(part: Part): Promise<{ readonly child: Child; readonly port: number }> {
+  /** Starts a child and waits until it is ready: a server listens on the ports given back, a client is connected. */
+  static async start(part: Part): Promise<{ readonly child: Child; readonly ports: ReadonlyArray<number> }> {
     const child = new Child(part)
     const answer = await child.#next()
-    return { child, port: answer._tag === "Ready" ? answer.port : 0 }
+    return { child, ports: answer._tag === "Ready" ? answer.ports : [] }
   }
 
   /** Keeps `inFlight` calls under way for that long. */

@@ -17,7 +17,7 @@ export class Load {
   replies = 0
 
   /** Takes a reply; throws when it is wrong. */
-  readonly accept = (reply: Message): void => {
+  readonly accept = (reply: Message | string): void => {
     const wrong = wrongIn(reply)
     if (wrong !== undefined) throw new Error(`wrong reply: ${wrong}`)
     this.replies++

@@ -81,13 +81,13 @@ try {
   if (part._tag === "Server") {
     const server = await servers[part.name]()
     process.on("message", () => process.disconnect())
-    say({ _tag: "Ready", port: server.port })
+    say({ _tag: "Ready", ports: server.ports })
   } else {
-    const client = await clients[part.name].connect(part.port)
+    const client = await clients[part.name].connect(...part.ports as [number, ...Array<number>])
     process.on("message", (question: Question) => {
       answer(client, question).catch(fail)
     })
-    say({ _tag: "Ready", port: part.port })
+    say({ _tag: "Ready", ports: part.ports })
   }
 } catch (error) {
   fail(error)

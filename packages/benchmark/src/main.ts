@@ -1,7 +1,7 @@
 /**
  * `npm run bench`: client CPU a call, and calls a second, of a ThriftMux call through the default stack, of the same bytes by hand, of
- * the peers, and of framed Thrift by ours and by npm's `thrift` with as many connections, side by side in one run. The last line of
- * the output is one JSON object.
+ * the peers, of framed Thrift by ours and by npm's `thrift` with as many connections, and of HTTP by ours, by undici and by Effect's own
+ * client, side by side in one run. The last line of the output is one JSON object.
  *
  *     npm run bench                                             about five minutes
  *     npm run bench -- --quick                                  about two; --full: about twenty
@@ -13,11 +13,23 @@ import { profile } from "./profile.ts"
 import { json, reportOf, text } from "./report.ts"
 import { measure, type Series, type Size } from "./rounds.ts"
 
-/** The framed clients are twice as many, each at one number of calls in flight more: less often is as long. */
+/** The clients of framed Thrift and of HTTP are twice as many: less often is as long. */
 const sizes = {
-  quick: { mux: { starts: 2, rounds: 5, millis: 180 }, framed: { starts: 2, rounds: 4, millis: 150 } },
-  standard: { mux: { starts: 4, rounds: 7, millis: 250 }, framed: { starts: 2, rounds: 7, millis: 250 } },
-  full: { mux: { starts: 8, rounds: 16, millis: 400 }, framed: { starts: 4, rounds: 12, millis: 400 } }
+  quick: {
+    mux: { starts: 2, rounds: 5, millis: 180 },
+    framed: { starts: 2, rounds: 4, millis: 150 },
+    http: { starts: 1, rounds: 5, millis: 150 }
+  },
+  standard: {
+    mux: { starts: 4, rounds: 7, millis: 250 },
+    framed: { starts: 2, rounds: 7, millis: 250 },
+    http: { starts: 2, rounds: 7, millis: 250 }
+  },
+  full: {
+    mux: { starts: 8, rounds: 16, millis: 400 },
+    framed: { starts: 4, rounds: 12, millis: 400 },
+    http: { starts: 4, rounds: 12, millis: 400 }
+  }
 } satisfies Record<string, Record<GroupName, Size>>
 
 const { values: options } = parseArgs({

@@ -2,9 +2,12 @@
 import { Protocols } from "@scales-rpc/thrift"
 import * as floor from "./clients/floor.ts"
 import * as ours from "./clients/ours.ts"
+import * as http from "./clients/http.ts"
 import * as thriftNpm from "./clients/thriftNpm.ts"
+import * as undici from "./clients/undici.ts"
 import type { Client } from "./Load.ts"
 import * as framed from "./servers/framed.ts"
+import * as httpServers from "./servers/http.ts"
 import * as mux from "./servers/mux.ts"
 import type { Server } from "./servers/Server.ts"
 import * as thriftNpmServer from "./servers/thriftNpm.ts"
@@ -13,19 +16,21 @@ import * as thriftNpmServer from "./servers/thriftNpm.ts"
 export const servers = {
   mux: mux.start,
   thriftNpm: thriftNpmServer.start,
-  framed: framed.start
+  framed: framed.start,
+  http: httpServers.start
 } satisfies Record<string, () => Promise<Server>>
 
 /** The name of a server. */
 export type ServerName = keyof typeof servers
 
 /**
- * Clients that are measured by turns, each at every number of calls in flight: those over mux and what they are compared with, and
- * those of framed Thrift with the same number of connections.
+ * Clients that are measured by turns, each at every number of calls in flight: those over mux and what they are compared with, those of
+ * framed Thrift with the same number of connections, and those of HTTP, each of one server and of four.
  */
 export const groups = {
   mux: { levels: [1, 64] },
-  framed: { levels: [1, 8, 64] }
+  framed: { levels: [1, 8, 64] },
+  http: { levels: [1, 64] }
 } as const
 
 /** The name of a group. */
@@ -42,14 +47,27 @@ interface Peer {
   readonly title: string
   readonly group: GroupName
   readonly server: ServerName
-  readonly connections: number
-  readonly connect: (port: number) => Promise<Client>
+  /** How many of those that its server is. */
+  readonly servers: number
+  /** To all of them; `undefined`: as many as there are calls in flight. */
+  readonly connections: number | undefined
+  readonly connect: (port: number, ...others: ReadonlyArray<number>) => Promise<Client>
 }
+
+const overMux = (title: string, connect: Peer["connect"], server: ServerName = "mux"): Peer => ({
+  title,
+  group: "mux",
+  server,
+  servers: 1,
+  connections: 1,
+  connect
+})
 
 const oursFramed = (protocol: "binary" | "compact", connections: number): Peer => ({
   title: `ours, framed ${protocol}`,
   group: "framed",
   server: "framed",
+  servers: 1,
   connections,
   connect: ours.connectFramed(Protocols[protocol], connections)
 })
@@ -58,22 +76,26 @@ const npmFramed = (protocol: "binary" | "compact", connections: number): Peer =>
   title: `npm thrift, framed ${protocol}`,
   group: "framed",
   server: "framed",
+  servers: 1,
   connections,
   connect: thriftNpm.connectBy(protocol, connections)
 })
 
+const overHttp = (title: string, servers: number, connect: Peer["connect"]): Peer => ({
+  title,
+  group: "http",
+  server: "http",
+  servers,
+  connections: undefined,
+  connect
+})
+
 /** The clients by name, in the order in which they are measured. */
 export const clients = {
-  floor: { title: "mux by hand", group: "mux", server: "mux", connections: 1, connect: floor.connect },
-  ours: { title: "ours, fibers", group: "mux", server: "mux", connections: 1, connect: ours.connect },
-  oursPromise: { title: "ours, promises", group: "mux", server: "mux", connections: 1, connect: ours.connectByPromise },
-  thriftNpm: {
-    title: "npm thrift, framed",
-    group: "mux",
-    server: "thriftNpm",
-    connections: 1,
-    connect: thriftNpm.connect
-  },
+  floor: overMux("mux by hand", floor.connect),
+  ours: overMux("ours, fibers", ours.connect),
+  oursPromise: overMux("ours, promises", ours.connectByPromise),
+  thriftNpm: overMux("npm thrift, framed", thriftNpm.connect, "thriftNpm"),
   oursBinary1: oursFramed("binary", 1),
   npmBinary1: npmFramed("binary", 1),
   oursBinary8: oursFramed("binary", 8),
@@ -81,7 +103,15 @@ export const clients = {
   oursCompact1: oursFramed("compact", 1),
   npmCompact1: npmFramed("compact", 1),
   oursCompact8: oursFramed("compact", 8),
-  npmCompact8: npmFramed("compact", 8)
+  npmCompact8: npmFramed("compact", 8),
+  undici: overHttp("pools of undici", 1, undici.connect),
+  oursHttp: overHttp("ours, Http", 1, http.connect),
+  effectHttp: overHttp("Effect's HttpClient on undici", 1, undici.connectEffect),
+  oursBalancedHttp: overHttp("ours, BalancedHttpClient", 1, http.connectBalanced),
+  undiciFour: overHttp("pools of undici", 4, undici.connect),
+  oursHttpFour: overHttp("ours, Http", 4, http.connect),
+  effectHttpFour: overHttp("Effect's HttpClient on undici", 4, undici.connectEffect),
+  oursBalancedHttpFour: overHttp("ours, BalancedHttpClient", 4, http.connectBalanced)
 } satisfies Record<string, Peer>
 
 /** The name of a client. */

@@ -2,6 +2,7 @@
 import { type ClientName, clientNames, clients, groupNames, type Level, levelsOf, membersOf } from "./peers.ts"
 import type { Series } from "./rounds.ts"
 import { neighbourRatios, summarize, type Summary } from "./statistics.ts"
+import { json as body } from "./workload.ts"
 
 /** The ratios by key: whose cost against whose, at how many calls in flight. */
 const ratios = {
@@ -10,7 +11,15 @@ const ratios = {
   floor1: { above: "ours", below: "floor", level: 1 },
   framed: { above: "npmBinary8", below: "oursBinary8", level: 64 },
   framedCompact: { above: "npmCompact8", below: "oursCompact8", level: 64 },
-  framedOne: { above: "npmBinary1", below: "oursBinary1", level: 64 }
+  framedOne: { above: "npmBinary1", below: "oursBinary1", level: 64 },
+  http: { above: "oursHttp", below: "undici", level: 64 },
+  http1: { above: "oursHttp", below: "undici", level: 1 },
+  httpFour: { above: "oursHttpFour", below: "undiciFour", level: 64 },
+  httpFour1: { above: "oursHttpFour", below: "undiciFour", level: 1 },
+  balancedHttp: { above: "oursBalancedHttp", below: "effectHttp", level: 64 },
+  balancedHttp1: { above: "oursBalancedHttp", below: "effectHttp", level: 1 },
+  balancedHttpFour: { above: "oursBalancedHttpFour", below: "effectHttpFour", level: 64 },
+  balancedHttpFour1: { above: "oursBalancedHttpFour", below: "effectHttpFour", level: 1 }
 } as const satisfies Record<string, { above: ClientName; below: ClientName; level: Level }>
 
 type RatioName = keyof typeof ratios
@@ -27,9 +36,10 @@ interface Cost {
 export interface Report {
   readonly ratios: Readonly<Record<RatioName, Summary>>
   readonly clients: Readonly<Record<ClientName, ReadonlyArray<Cost>>>
-  /** Of mux, and of framed Thrift. */
+  /** Of mux, of framed Thrift, and of HTTP. */
   readonly rounds: number
   readonly framedRounds: number
+  readonly httpRounds: number
 }
 
 /** Sums up the rounds. */
@@ -50,7 +60,8 @@ export const reportOf = (series: Series): Report => {
       clientNames.map((name) => [name, levelsOf(name).map((level) => cost(name, level))])
     ) as unknown as Report["clients"],
     rounds: samples("ours", 1).length,
-    framedRounds: samples("oursBinary1", 1).length
+    framedRounds: samples("oursBinary1", 1).length,
+    httpRounds: samples("oursHttp", 1).length
   }
 }
 
@@ -74,15 +85,24 @@ const whatFramedIs = [
   "clients that are used in turn, ours a pool of up to 8, of which it opens as many as there are calls in flight."
 ].join("\n")
 
+/** What the rows of HTTP compare. */
+const whatHttpIs = [
+  `HTTP, a GET of ${body.length} bytes of JSON from one server, or from four in one process: undici and Effect's client on it go to four in`,
+  "turn, and neither balances, nor gives up on a server that is down, nor has deadlines; ours does all of it."
+].join("\n")
+
+const connectionsOf = (name: ClientName, level: Level): string => `${clients[name].connections ?? level}`
+
 /** The report for people. */
 export const text = (report: Report): string => {
   const costs = groupNames.map((group) =>
     table([
-      ["client", "connections", "in flight", "CPU us a call", "half of the rounds", "calls a second"],
+      ["client", "servers", "connections", "in flight", "CPU us a call", "half of the rounds", "calls a second"],
       ...membersOf(group).flatMap((name) =>
         report.clients[name].map(({ callsPerSecond, level, microsPerCall }) => [
           clients[name].title,
-          `${clients[name].connections}`,
+          `${clients[name].servers}`,
+          connectionsOf(name, level),
           `${level}`,
           ...fixed(microsPerCall),
           `${Math.round(callsPerSecond.median)}`
@@ -94,7 +114,8 @@ export const text = (report: Report): string => {
     const { above, below, level } = ratios[key]
     return [
       `${clients[above].title} / ${clients[below].title}`,
-      `${clients[above].connections}`,
+      `${clients[above].servers}`,
+      connectionsOf(above, level),
       `${level}`,
       ...fixed(report.ratios[key]),
       key
@@ -103,8 +124,12 @@ export const text = (report: Report): string => {
   return [
     ...costs,
     whatFramedIs,
-    table([["ratio of CPU a call", "connections", "in flight", "median", "half of the rounds", "key"], ...found]),
-    `${report.rounds} rounds, of framed Thrift ${report.framedRounds}, Node ${process.version}`
+    whatHttpIs,
+    table([
+      ["ratio of CPU a call", "servers", "connections", "in flight", "median", "half of the rounds", "key"],
+      ...found
+    ]),
+    `${report.rounds} rounds, of framed Thrift ${report.framedRounds}, of HTTP ${report.httpRounds}, Node ${process.version}`
   ].join("\n\n")
 }
 
@@ -129,5 +154,6 @@ export const json = (report: Report): string =>
     ),
     rounds: report.rounds,
     framedRounds: report.framedRounds,
+    httpRounds: report.httpRounds,
     node: process.version
   })

@@ -1,6 +1,6 @@
 /** Measures the clients of a group by turns, so that what disturbs the machine disturbs all alike. */
 import { Child, type Part, type Sample } from "./Child.ts"
-import { type ClientName, clients, type GroupName, groups, type Level, membersOf, type ServerName } from "./peers.ts"
+import { type ClientName, clients, type GroupName, groups, type Level, membersOf } from "./peers.ts"
 import { isSteady } from "./statistics.ts"
 
 /** How much is measured. */
@@ -43,9 +43,10 @@ export const startProcesses = async (names: ReadonlyArray<ClientName>): Promise<
   }
   try {
     const listening = await startAll(serverNames.map((name) => ({ _tag: "Server", name })))
-    const portOf = (server: ServerName) => listening[serverNames.indexOf(server)]!.port
+    const portsOf = (name: ClientName) =>
+      listening[serverNames.indexOf(clients[name].server)]!.ports.slice(0, clients[name].servers)
     const connected = await startAll(
-      names.map((name) => ({ _tag: "Client", name, port: portOf(clients[name].server) }))
+      names.map((name) => ({ _tag: "Client", name, ports: portsOf(name) }))
     )
     return { clients: new Map(names.map((name, i) => [name, connected[i]!.child])), stop }
   } catch (error) {

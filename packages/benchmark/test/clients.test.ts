@@ -4,7 +4,7 @@ import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { callOnce, type Client, Load } from "../src/Load.ts"
 import { clientNames, clients, type ServerName, servers } from "../src/peers.ts"
 import type { Server } from "../src/servers/Server.ts"
-import { Message, message, wrongIn } from "../src/workload.ts"
+import { json, Message, message, wrongIn } from "../src/workload.ts"
 
 const running = new Map<ServerName, Server>()
 
@@ -17,9 +17,9 @@ afterAll(async () => {
 })
 
 describe.each(clientNames)("%s", (name) => {
-  const { connect, server } = clients[name]
+  const { connect, server, servers: count } = clients[name]
   const using = async (f: (client: Client) => Promise<void>) => {
-    const client = await connect(running.get(server)!.port)
+    const client = await connect(...running.get(server)!.ports.slice(0, count) as [number, ...Array<number>])
     try {
       await f(client)
     } finally {
@@ -60,8 +60,9 @@ describe.each(clientNames)("%s", (name) => {
 describe("a reply", () => {
   const like = (changes: Partial<Message>) => wrongIn(new Message({ ...message, ...changes }))
 
-  it("is right when it is the argument", () => {
+  it("is right when it is the argument, or its JSON", () => {
     assert.isUndefined(like({}))
+    assert.isUndefined(wrongIn(json))
   })
 
   it("is wrong with another text, number, or items", () => {
@@ -69,5 +70,6 @@ describe("a reply", () => {
     assert.match(String(like({ number: new thrift.Int64(13) })), /number/)
     assert.match(String(like({ items: [1, 2, 3] })), /3 items/)
     assert.match(String(like({ items: [1, 2, 3, 5] })), /item 3/)
+    assert.match(String(wrongIn(json.slice(1))), /body/)
   })
 })

@@ -1,39 +1,17 @@
 /** Ours: the typed client through the full default stack, called from Effect fibers, or by a Promise a call. */
 import { type Protocol, Thrift } from "@scales-rpc/thrift"
 import { ThriftMux } from "@scales-rpc/thriftmux"
-import * as Effect from "effect/Effect"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import type { Client, Load } from "../Load.ts"
 import { Echo, message, method } from "../workload.ts"
+import { looping } from "./fibers.ts"
 
 const open = (port: number) => ManagedRuntime.make(ThriftMux.layer(Echo, { uri: `tcp://127.0.0.1:${port}` }))
-
-/** One call after the other; the last one begins before the load is stopped. */
-const loop = (echo: Echo["Service"], load: Load) => {
-  let more = true
-  return Effect.whileLoop({
-    while: () => more,
-    body: () => echo[method](message),
-    step: (reply) => {
-      load.accept(reply)
-      more = load.running
-    }
-  })
-}
 
 /** A fiber for each call in flight. */
 const byFibers = async (runtime: ReturnType<typeof open>): Promise<Client> => {
   const echo = await runtime.runPromise(Echo)
-  return {
-    drive: (inFlight, load) =>
-      runtime.runPromise(
-        Effect.all(Array.from({ length: inFlight }, () => loop(echo, load)), {
-          concurrency: "unbounded",
-          discard: true
-        })
-      ),
-    close: () => runtime.dispose()
-  }
+  return looping(runtime, () => echo[method](message))
 }
 
 /** Over mux, a fiber for each call in flight. */

@@ -1,9 +1,9 @@
 /** What a server is to the benchmark. */
 import type * as Net from "node:net"
 
-/** A server that listens on a port of 127.0.0.1 which the system chose. */
+/** A server that listens on a port of 127.0.0.1 which the system chose, or is several, with a port each. */
 export interface Server {
-  readonly port: number
+  readonly ports: ReadonlyArray<number>
   /** Stops listening and breaks every connection. */
   readonly close: () => Promise<void>
 }
@@ -20,7 +20,7 @@ export const listen = async (server: Net.Server): Promise<Server> => {
     server.listen(0, "127.0.0.1", resolve)
   })
   return {
-    port: (server.address() as Net.AddressInfo).port,
+    ports: [(server.address() as Net.AddressInfo).port],
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve())
