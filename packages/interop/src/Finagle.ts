@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url"
 import * as Maven from "./Maven.ts"
 import { flags, type Options, type Peer, PeerError, start as startProgram } from "./Peer.ts"
 
-/** `tm22`: ThriftMux 22.7.0, the service of echo.thrift. `mux24`: Mux 24.2.0, bodies of bytes. */
+/** `tm22`: ThriftMux 22.7.0, the service of echo.thrift. `mux24`: Mux 24.2.0, bodies of bytes; and HTTP. */
 export type Library = "tm22" | "mux24"
 
 /** Where the Maven project of a library is. */
@@ -56,7 +56,7 @@ export interface Server extends Peer {
 
 const startServer = (
   library: Library,
-  mode: "server" | "thrift-server",
+  mode: "server" | "thrift-server" | "http-server",
   options: Options
 ): Effect.Effect<Server, PeerError, Scope.Scope> =>
   Effect.map(start(library, [mode, ...flags(options)]), (peer) => ({
@@ -85,6 +85,10 @@ export const server = (library: Library, options: Options = {}): Effect.Effect<S
 /** Starts a server of plain Thrift. */
 export const thriftServer = (options: Options = {}): Effect.Effect<Server, PeerError, Scope.Scope> =>
   startServer("tm22", "thrift-server", options)
+
+/** Starts a server of HTTP. */
+export const httpServer = (options: Options = {}): Effect.Effect<Server, PeerError, Scope.Scope> =>
+  startServer("mux24", "http-server", options)
 
 /** How a call through Finagle's client ended. */
 export interface CallResult {

@@ -5,9 +5,10 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
+import type { BuildFailed, Missing } from "./Toolchain.ts"
 
-/** How long the whole run may take, peers included. `.ci/run` allows twice that, for what Maven downloads on a first run. */
-export const budget = Duration.minutes(6)
+/** How long the whole run may take, peers included; `.ci/run` allows a minute more, for what is downloaded on a first run. */
+export const budget = Duration.minutes(8)
 
 /** How long a case may take when it says nothing else: most end in milliseconds, a few start a JVM (2 s). */
 const defaultBound = Duration.seconds(20)
@@ -93,4 +94,33 @@ export const skip = (family: string, cases: number, why: string): Effect.Effect<
     if (process.env["CI"] !== undefined && process.env["CI"] !== "") return fail(family, cases, why)
     console.log(`skipped ${family}: ${why}`)
     return Effect.succeed({ passed: 0, failed: 0, skipped: cases })
+  })
+
+/**
+ * Runs the cases of some groups that `select` picks, each group once what it needs is there. What is missing is a failure in CI, elsewhere its
+ * cases are skipped; what cannot be built is a failure everywhere.
+ */
+export const runGroups = <Group extends string, R>(
+  family: string,
+  groups: Readonly<Record<Group, ReadonlyArray<Case<R>>>>,
+  prepare: (group: Group) => Effect.Effect<void, Missing | BuildFailed>,
+  select: (name: string) => boolean,
+  deadline: number
+): Effect.Effect<Tally, never, R> =>
+  Effect.gen(function*() {
+    const total = { passed: 0, failed: 0, skipped: 0 }
+    for (const group of Object.keys(groups) as Array<string> as Array<Group>) {
+      const selected = groups[group].filter(({ name }) => select(name))
+      if (selected.length === 0) continue
+      const name = `${family}, ${group}`
+      const tally = yield* prepare(group).pipe(
+        Effect.andThen(run(selected, deadline)),
+        Effect.catchTag("Missing", ({ what }) => skip(name, selected.length, what)),
+        Effect.catchTag("BuildFailed", ({ message }) => fail(name, selected.length, message))
+      )
+      total.passed += tally.passed
+      total.failed += tally.failed
+      total.skipped += tally.skipped
+    }
+    return total
   })

@@ -11,16 +11,20 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Logger from "effect/Logger"
 import { parseArgs } from "node:util"
+import * as HttpFamily from "./http/family.ts"
 import { budget, Full, type Tally } from "./Suite.ts"
 import * as ThriftFamily from "./thrift/family.ts"
 import * as ThriftMuxFamily from "./thriftmux/family.ts"
+import * as ZooKeeperFamily from "./zookeeper/family.ts"
 
 /** A family runs its cases that `select` picks, and says how they ended. */
 type Family = (select: (name: string) => boolean, deadline: number) => Effect.Effect<Tally>
 
 const families: Readonly<Record<string, Family>> = {
   thriftmux: ThriftMuxFamily.run,
-  thrift: ThriftFamily.run
+  thrift: ThriftFamily.run,
+  http: HttpFamily.run,
+  zookeeper: ZooKeeperFamily.run
 }
 
 const usage = (what: string): never => {

@@ -1,14 +1,11 @@
-/** The peers that cases share: each is started when it is first asked for, and lives as long as the run. */
-import * as Context from "effect/Context"
+/** The peers that cases share. */
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
-import * as RcMap from "effect/RcMap"
-import type * as Scope from "effect/Scope"
 import { fileURLToPath } from "node:url"
 import * as Finagle from "../Finagle.ts"
 import * as Maven from "../Maven.ts"
 import { type Program, start } from "../Peer.ts"
 import * as Python from "../Python.ts"
+import * as SharedPeers from "../SharedPeers.ts"
 import { fromFinagle } from "./echo.ts"
 import { serve } from "./servers.ts"
 import type { Way } from "./ways.ts"
@@ -16,7 +13,7 @@ import type { Way } from "./ways.ts"
 /** A library of Apache's. */
 export type Library = "Python" | "Java" | "npm"
 
-const pythonPackage = "thrift==0.24.0"
+const pythonPackages = ["thrift==0.24.0"]
 const folders = {
   Python: fileURLToPath(new URL("../../thrift/python", import.meta.url)),
   Java: fileURLToPath(new URL("../../thrift/java", import.meta.url)),
@@ -29,7 +26,7 @@ export const prepare = (library: Library | "Finagle") => {
     case "Finagle":
       return Maven.prepare([Finagle.folder("tm22")])
     case "Python":
-      return Python.prepare(folders.Python, pythonPackage)
+      return Python.prepare(folders.Python, pythonPackages)
     case "Java":
       return Maven.prepare([folders.Java])
     case "npm":
@@ -41,7 +38,7 @@ const program = (library: Library, role: "client" | "server"): Program => {
   const name = `${library} ${role}`
   switch (library) {
     case "Python":
-      return Python.program(name, folders.Python, pythonPackage, [`${role}.py`])
+      return Python.program(name, folders.Python, pythonPackages, [`${role}.py`])
     case "Java":
       return Maven.program(name, folders.Java, [role])
     case "npm":
@@ -58,6 +55,8 @@ const program = (library: Library, role: "client" | "server"): Program => {
 const server = (library: Library) =>
   Effect.map(start(program(library, "server")), ({ event, ready }) => ({
     port: ({ name }: Way): number => ready.ports[name],
+    /** Of the one over HTTP, which Java has none of. */
+    httpPort: (protocol: Way["protocol"]): number => ready.http[protocol],
     event
   }))
 
@@ -85,27 +84,7 @@ const programs = {
   ours: serve
 }
 
-type Name = keyof typeof programs
-type Failure = Effect.Error<(typeof programs)[Name]>
+/** The shared peers of one run. */
+export type Peers = "@scales-rpc/interop/thrift/Peers"
 
-/** The shared peers of one run; which type each is of, `shared` knows. */
-export class Peers extends Context.Service<Peers, RcMap.RcMap<Name, unknown, Failure>>()(
-  "@scales-rpc/interop/thrift/Peers"
-) {
-  static readonly layer = Layer.effect(
-    Peers,
-    RcMap.make({
-      lookup: (name: Name): Effect.Effect<unknown, Failure, Scope.Scope> => programs[name],
-      idleTimeToLive: "1 hour"
-    })
-  )
-}
-
-/** One of the shared peers. */
-export const shared = <const N extends Name>(
-  name: N
-): Effect.Effect<Effect.Success<(typeof programs)[N]>, Failure, Peers | Scope.Scope> =>
-  Effect.flatMap(
-    Peers,
-    (peers) => RcMap.get(peers, name) as Effect.Effect<Effect.Success<(typeof programs)[N]>, Failure, Scope.Scope>
-  )
+export const { layer, shared } = SharedPeers.make("@scales-rpc/interop/thrift/Peers", programs)

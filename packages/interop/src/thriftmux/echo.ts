@@ -18,12 +18,13 @@ export class Echo extends ThriftService<Echo>()("Echo", EchoGen) {}
 export const uriOf = (...servers: ReadonlyArray<{ readonly address: string }>): string =>
   `tcp://${servers.map(({ address }) => address).join(",")}`
 
-/** Builds a client's layer in the scope of the case; `state` reads the live state of a stage of its stack. */
+/** Builds a client's layer in the scope of the case; `state` reads the live state of a stage of its stack, `describe` all. */
 export const build = <Self, Shape, E>(service: Context.Key<Self, Shape>, layer: Layer.Layer<Self, E>) =>
   Effect.map(Layer.build(Layer.provideMerge(layer, Stacks.layer)), (context) => {
     const [stack] = Context.get(context, Stacks).list()
     return {
       client: Context.get(context, service),
+      describe: () => describe(stack!),
       state: (role: string): any => describe(stack!).find((stage) => stage.role === role)?.state
     }
   })

@@ -13,7 +13,7 @@ import { lifecycle } from "./lifecycle.ts"
 import { load } from "./load.ts"
 import { muxServer } from "./muxServer.ts"
 import { mux } from "./mux.ts"
-import { Peers } from "./peers.ts"
+import { layer } from "./peers.ts"
 import { rerr } from "./rerr.ts"
 import { restarts } from "./restart.ts"
 import { server } from "./server.ts"
@@ -40,7 +40,7 @@ const cases = [
 export const run = (select: (name: string) => boolean, deadline: number): Effect.Effect<Suite.Tally> => {
   const selected = cases.filter(({ name }) => select(name))
   return prepare([folder("tm22"), folder("mux24")]).pipe(
-    Effect.andThen(Effect.provide(Suite.run(selected, deadline), Peers.layer)),
+    Effect.andThen(Effect.provide(Suite.run(selected, deadline), layer)),
     Effect.catchTag("Missing", ({ what }) => Suite.skip("thriftmux", selected.length, what)),
     Effect.catchTag("BuildFailed", ({ message }) => Suite.fail("thriftmux", selected.length, message))
   )

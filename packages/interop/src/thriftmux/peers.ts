@@ -1,10 +1,7 @@
-/** The peers that cases share: each is started when it is first asked for, and lives as long as the run. */
-import * as Context from "effect/Context"
+/** The peers that cases share. */
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
-import * as RcMap from "effect/RcMap"
-import type * as Scope from "effect/Scope"
 import * as Finagle from "../Finagle.ts"
+import * as SharedPeers from "../SharedPeers.ts"
 import { serve, serveBodies } from "./ours.ts"
 
 const programs = {
@@ -28,25 +25,7 @@ const programs = {
   })
 }
 
-type Name = keyof typeof programs
-type Failure = Effect.Error<(typeof programs)[Name]>
+/** The shared peers of one run. */
+export type Peers = "@scales-rpc/interop/Peers"
 
-/** The shared peers of one run; which type each is of, `shared` knows. */
-export class Peers extends Context.Service<Peers, RcMap.RcMap<Name, unknown, Failure>>()("@scales-rpc/interop/Peers") {
-  static readonly layer = Layer.effect(
-    Peers,
-    RcMap.make({
-      lookup: (name: Name): Effect.Effect<unknown, Failure, Scope.Scope> => programs[name],
-      idleTimeToLive: "1 hour"
-    })
-  )
-}
-
-/** One of the shared peers. */
-export const shared = <const N extends Name>(
-  name: N
-): Effect.Effect<Effect.Success<(typeof programs)[N]>, Failure, Peers | Scope.Scope> =>
-  Effect.flatMap(
-    Peers,
-    (peers) => RcMap.get(peers, name) as Effect.Effect<Effect.Success<(typeof programs)[N]>, Failure, Scope.Scope>
-  )
+export const { layer, shared } = SharedPeers.make("@scales-rpc/interop/Peers", programs)

@@ -1,10 +1,12 @@
-"""The servers of ThriftTest.thrift on Python's Thrift library: one for each way to call them, each on a port of its own."""
+"""The servers of ThriftTest.thrift on Python's Thrift library: one for each way to call them, each on a port of its own; and over HTTP."""
 import sys
 import threading
 import time
+from http.server import ThreadingHTTPServer
 
 from thrift.TMultiplexedProcessor import TMultiplexedProcessor
 from thrift.Thrift import TException
+from thrift.server.THttpServer import THttpServer
 from thrift.server.TServer import TThreadedServer
 from thrift.transport.TSocket import TServerSocket
 
@@ -93,6 +95,21 @@ def serve(way, protocol, transport, sharing):
     return socket.port
 
 
+class ManyConnections(ThreadingHTTPServer):
+    """Each call has a connection of its own."""
+
+    request_queue_size = 128
+
+
+def serve_http(protocol):
+    """The library's own server for HTTP. It does not look at the path."""
+    handler = ThriftTest.Processor(Handler("%s http" % protocol))
+    server = THttpServer(handler, ("127.0.0.1", 0), wire.IN_C[protocol](), server_class=ManyConnections)
+    server.httpd.RequestHandlerClass.log_message = lambda self, format, *args: None
+    threading.Thread(target=server.serve, daemon=True).start()
+    return server.httpd.server_address[1]
+
+
 def main():
     ports = {}
     for protocol in wire.IN_C:
@@ -100,7 +117,7 @@ def main():
             for sharing in wire.SHARINGS:
                 way = "%s %s %s" % (protocol, transport, sharing)
                 ports[way] = serve(way, protocol, transport, sharing)
-    say("READY", ports=ports)
+    say("READY", ports=ports, http={protocol: serve_http(protocol) for protocol in wire.IN_C})
     for _ in commands():
         sys.exit("a server takes no commands")
 

@@ -6,7 +6,7 @@ import * as SecondServiceGen from "../../../thrift/gen24/SecondService.js"
 import * as ThriftTestGen from "../../../thrift/gen24/ThriftTest.js"
 import { check, checkMany, type Client, notFinite, usualDoubles } from "../checks.ts"
 import { type SecondService, types24 } from "../services.ts"
-import { commands, say } from "./console.ts"
+import { commands, say } from "../../Console.ts"
 import { protocols, transports } from "./wire.ts"
 
 /** What a call was refused with, as our clients give it. */

@@ -1,6 +1,6 @@
-/** The servers of ThriftTest.thrift on the npm package: one for each way to call them, each on a port of its own. */
-import { once } from "node:events"
-import type { AddressInfo } from "node:net"
+/** The servers of ThriftTest.thrift on the npm package: one for each way to call them, each on a port of its own; and over HTTP. */
+import { type EventEmitter, once } from "node:events"
+import type { AddressInfo, Server } from "node:net"
 import { setTimeout as sleep } from "node:timers/promises"
 import thrift from "thrift"
 import * as SecondService from "../../../thrift/gen24/SecondService.js"
@@ -8,7 +8,7 @@ import { Insanity, Xception, Xception2, Xtruct } from "../../../thrift/gen24/Thr
 import * as ThriftTest from "../../../thrift/gen24/ThriftTest.js"
 import { Numberz } from "../services.ts"
 import { ways } from "../ways.ts"
-import { commands, say } from "./console.ts"
+import { commands, say } from "../../Console.ts"
 import { protocols, transports } from "./wire.ts"
 
 const same = <A>(thing: A): A => thing
@@ -76,19 +76,28 @@ const multiplexing = (way: string): Multiplexing => {
   return both
 }
 
+const portOf = async (server: Pick<Server, "address" | "listen"> & EventEmitter): Promise<number> => {
+  // It gives away here what fails on a connection.
+  server.on("error", (error) => console.error(error))
+  server.listen(0, "127.0.0.1")
+  await once(server, "listening")
+  return (server.address() as AddressInfo).port
+}
+
 const ports: Record<string, number> = {}
 for (const { name, protocol, sharing, transport } of ways) {
   const options = { protocol: protocols[protocol], transport: transports[transport] }
   const server = sharing === "plain"
     ? thrift.createServer(ThriftTest, handler(name), options)
     : createMultiplexServer(multiplexing(name), options)
-  // It gives away here what fails on a connection.
-  server.on("error", (error) => console.error(error))
-  server.listen(0, "127.0.0.1")
-  await once(server, "listening")
-  ports[name] = (server.address() as AddressInfo).port
+  ports[name] = await portOf(server)
 }
-say("READY", { ports })
+const http: Record<string, number> = {}
+for (const [protocol, how] of Object.entries(protocols)) {
+  const service = { processor: ThriftTest, handler: handler(`${protocol} http`), protocol: how }
+  http[protocol] = await portOf(thrift.createWebServer({ services: { "/thrift": service } }) as unknown as Server)
+}
+say("READY", { ports, http })
 await commands(() => {
   throw new Error("a server takes no commands")
 })
