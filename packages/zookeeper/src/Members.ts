@@ -34,6 +34,9 @@ const statuses: ReadonlySet<unknown> = new Set<Exclude<Member["status"], undefin
 /** Whether a value is one of the words for the status of a member. */
 export const isStatus = (value: unknown): value is MemberStatus | "UNKNOWN" => statuses.has(value)
 
+/** What the name of a member's node begins with. */
+export const memberPrefix = "member_"
+
 /** The largest shard: a signed 32-bit number is what Finagle reads. */
 export const maxShard = 0x7fff_ffff
 

@@ -45,7 +45,7 @@ export interface Stat {
 export type WatchEvent = "Created" | "Deleted" | "DataChanged" | "ChildrenChanged" | "Lost"
 
 /**
- * Called once, with what happened first. It may be called before whoever set the watch has seen the result of the read, never before the read was
+ * Called once, with what happened first, also when it was set several times on a node. It may be called before whoever set the watch has seen the result of the read, never before the read was
  * done. What it throws is logged.
  */
 export type Watcher = (event: WatchEvent) => void
@@ -72,8 +72,13 @@ export interface Session {
   readonly states: Stream.Stream<SessionStatus>
   /** Calls `f` after each change; the result ends that. What it throws is logged. */
   readonly subscribe: (f: (status: SessionStatus) => void) => () => void
-  /** How many watches can still fire: one for each node whose data are watched, and one for each whose children are. */
+  /** How many watches somebody waits for: one for each node whose data are watched, and one for each whose children are. */
   readonly watches: () => number
+  /**
+   * Takes a watcher off a node, however it was set: it hears of it no more. The servers keep the watch until it fires, when nobody else hears
+   * of it, and one that is set again meanwhile is the same one to them.
+   */
+  readonly unwatch: (path: string, watcher: Watcher) => void
   /** The watcher hears of `DataChanged` and `Deleted`. A `get` that fails sets no watch. */
   readonly get: (
     path: string,
@@ -88,7 +93,10 @@ export interface Session {
   readonly exists: (path: string, watcher?: Watcher) => Effect.Effect<Stat | undefined, ZooKeeperError>
   /**
    * The path that was made: of a sequential node, with its number. Default: persistent, and anybody may do anything. With an access list of
-   * its own the node is open to anybody for a moment, until the list is set: the native client makes no other. If that fails, the node is deleted.
+   * its own the node is open to anybody for a moment, until the list is set: the native client makes no other. If that fails, or is interrupted,
+   * the node is deleted, as soon as there is a connection. If there is none within the session's timeout, or before the session is closed, the node
+   * stays as it is, which is logged as an error. Of a `create` without an answer (`ConnectionLoss`, `OperationTimeout`, `SessionClosed`)
+   * nobody knows whether it has made a node, which is open then: whoever repeats it looks for that.
    */
   readonly create: (
     path: string,

@@ -17,6 +17,7 @@ import type * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { announce } from "./Announcer.ts"
+import { checkServerSets } from "./internal/options.ts"
 import { sessions } from "./internal/sessions.ts"
 import type { Acl, Session } from "./Session.ts"
 import { serverSet } from "./ZooKeeperServerSet.ts"
@@ -41,7 +42,7 @@ export interface ServerSetDefaults extends ServerSetOptions {
 export interface ZooKeeperOptions extends ServerSetDefaults {
   /**
    * How long the servers keep a session that they hear nothing of, and with it the announcements made in it; what they allow bounds it. A server
-   * that is silent for two thirds of it is left for another. At least 100 ms. Default 10 seconds.
+   * that is silent for two thirds of it is left for another. At least 100 ms, at most 24 days. Default 10 seconds.
    */
   readonly sessionTimeout?: Duration.Input | undefined
   /**
@@ -79,7 +80,7 @@ export class ZooKeeper extends Context.Service<ZooKeeper, {
   static readonly layer = (options: ZooKeeperOptions = {}): Layer.Layer<ZooKeeper, InvalidOption> =>
     Layer.effect(
       ZooKeeper,
-      Effect.map(sessions(options), (session) =>
+      Effect.map(Effect.andThen(checkServerSets(options), sessions(options)), (session) =>
         ZooKeeper.of({
           session,
           serverSets: { removals: options.removals, empty: options.empty, reads: options.reads, acl: options.acl }
@@ -124,19 +125,20 @@ export class ZooKeeper extends Context.Service<ZooKeeper, {
     Stream.unwrap(Effect.flatMap(ZooKeeper.shared, (zookeeper) => serverSet(zookeeper, uri, restOf(uri), options)))
 
   /**
-   * Makes `zk://` known to what it is provided to, for server sets and announcements, with sessions of its own. Without it, `zk://` is known
-   * wherever this package is installed, and means `shared`; with it, nothing is loaded at run time but the package `zookeeper`.
+   * Makes `zk://` known to what it is provided to, for server sets and announcements, with a `ZooKeeper` of its own, which it provides too: it is
+   * what `serverSet` reads with. Without it, `zk://` is known wherever this package is installed, and means `shared`; with it, nothing is loaded
+   * at run time but the package `zookeeper`.
    */
   static readonly resolver = (
     options: ZooKeeperOptions = {}
-  ): Layer.Layer<"Resolver/zk" | "Announcer/zk", InvalidOption> =>
+  ): Layer.Layer<ZooKeeper | "Resolver/zk" | "Announcer/zk", InvalidOption> =>
     Layer.effectContext(Effect.map(ZooKeeper, (zookeeper) => {
       const resolver: Resolver = { resolve: (uri, rest) => serverSet(zookeeper, uri, rest) }
       const announcer: Announcer = {
         announce: (uri, rest, endpoint, said) => announce(zookeeper, uri, rest, endpoint, said)
       }
       return Context.make(ResolverFor("zk"), resolver).pipe(Context.add(AnnouncerFor("zk"), announcer))
-    })).pipe(Layer.provide(ZooKeeper.layer(options)))
+    })).pipe(Layer.provideMerge(ZooKeeper.layer(options)))
 }
 
 /** A URI without `zk://`; one of another scheme names no server. */

@@ -6,13 +6,10 @@ import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { follow, type Snapshot } from "./internal/Directory.ts"
-import { decodeMember, type Member } from "./Members.ts"
+import { decodeMember, type Member, memberPrefix } from "./Members.ts"
 import { parseServerSetUri, type ServerSetUri } from "./uri.ts"
 import { decodeVector, type Vector, weightOf } from "./Vectors.ts"
 import type { ServerSetOptions, ZooKeeper } from "./ZooKeeper.ts"
-
-/** What the name of a member's node begins with. */
-export const memberPrefix = "member_"
 
 /** What the name of a node with weights begins with. */
 const vectorPrefix = "vector_"
@@ -23,8 +20,9 @@ type Content =
   | { readonly _tag: "Vector"; readonly vector: Vector }
 
 /**
- * The endpoints that the children of a directory name. Of two members at one address the newer one tells weight, shard and metadata, and
- * the endpoint is there until both are gone: a server that announced itself again before its old session ended is one server.
+ * The endpoints that the children of a directory name. Of two members at one address the newer one tells whether the endpoint is there, and its
+ * weight, shard and metadata: a server that announced itself again before its old session ended, or says something new in a new node, is one
+ * server. When one of them goes, the other one tells.
  */
 const endpointsOf = (
   nodes: ReadonlyMap<string, Content>,
@@ -34,15 +32,15 @@ const endpointsOf = (
   const vectors: Array<Vector> = []
   for (const content of nodes.values()) if (content._tag === "Vector") vectors.push(content.vector)
   for (const [name, content] of [...nodes].toSorted(([a], [b]) => a < b ? -1 : 1)) {
-    if (content._tag === "Vector" || content.member.status !== "ALIVE") continue
-    const { additionalEndpoints, metadata, serviceEndpoint, shard } = content.member
+    if (content._tag === "Vector") continue
+    const { additionalEndpoints, metadata, serviceEndpoint, shard, status } = content.member
     const address = endpointName === undefined ? serviceEndpoint : additionalEndpoints.get(endpointName)
-    if (address === undefined) continue
+    if (address === undefined || status === undefined) continue
     const { host, port } = address
     const weight = weightOf(vectors, { member: name, host, port, shard })
-    if (weight === undefined) continue
     const endpoint = Endpoint.tcp(host, port, { weight, shard, metadata: { ...metadata, "zk.member": name } })
-    endpoints.set(endpoint.key, endpoint)
+    endpoints.delete(endpoint.key)
+    if (status === "ALIVE" && weight !== undefined) endpoints.set(endpoint.key, endpoint)
   }
   return [...endpoints.values()]
 }
@@ -58,23 +56,29 @@ const stateOf = (snapshot: Snapshot<Content>, endpointName: string | undefined):
   }
 }
 
-/** Reads children, and tells once of each content of a node what is wrong with it. */
+/**
+ * Reads children, and tells once of each content of a node what is wrong with it. A vector with anything wrong in it changes nothing once it was
+ * right: weights take servers out, and a typing error is not to bring them back. One that never was right says what its right lines say.
+ */
 const makeDecode = (path: string) => {
   const warned = new Map<string, Uint8Array>()
   return {
-    decode: (name: string, data: Uint8Array): Effect.Effect<Content> => {
-      const content: Content = name.startsWith(memberPrefix)
+    decode: (name: string, data: Uint8Array, before: Content | undefined): Effect.Effect<Content> => {
+      const read: Content = name.startsWith(memberPrefix)
         ? { _tag: "Member", member: decodeMember(data) }
         : { _tag: "Vector", vector: decodeVector(data) }
-      const { faults } = content._tag === "Member" ? content.member : content.vector
+      const { faults } = read._tag === "Member" ? read.member : read.vector
       if (faults.length === 0) {
         warned.delete(name)
-        return Effect.succeed(content)
+        return Effect.succeed(read)
       }
+      const stands = before?._tag === "Vector" && before.vector.faults.length === 0
+      const content = stands ? before : read
       const last = warned.get(name)
       if (last !== undefined && Buffer.compare(last, data) === 0) return Effect.succeed(content)
       warned.set(name, data)
-      return Effect.as(Effect.logWarning(`${path}/${name} is malformed: ${faults.join("; ")}`), content)
+      const told = `${path}/${name} is malformed: ${faults.join("; ")}${stands ? ": what it said before stands" : ""}`
+      return Effect.as(Effect.logWarning(told), content)
     },
     /** Nothing is remembered of those that left. */
     forget: (nodes: ReadonlyMap<string, unknown>) => {
@@ -97,6 +101,7 @@ const unstable = (
           session,
           path,
           isWanted: (name) => name.startsWith(memberPrefix) || name.startsWith(vectorPrefix),
+          isAwaited: (name) => name.startsWith(vectorPrefix),
           decode,
           reads,
           publish: (snapshot) => {

@@ -1,5 +1,6 @@
 /** What an operation on ZooKeeper can fail with: one tagged class for each return code that an operation can have. */
 import { Failure } from "@scales-rpc/core"
+import type * as Cause from "effect/Cause"
 
 /** What every failure of an operation says: what was asked for, of which path, and ZooKeeper's code for what became of it. */
 export interface OperationFields {
@@ -11,7 +12,10 @@ export interface OperationFields {
   readonly code: number
 }
 
-const failure = <const Tag extends string>(tag: Tag, what: string) => {
+const failure = <const Tag extends string>(
+  tag: Tag,
+  what: string
+): new(fields: OperationFields) => Cause.YieldableError & { readonly _tag: Tag } & Readonly<OperationFields> => {
   class OperationFailed extends Failure(tag)<OperationFields> {
     override get message(): string {
       return `${this.operation}${this.path === "" ? "" : ` ${this.path}`}: ${what} (${this.code})`

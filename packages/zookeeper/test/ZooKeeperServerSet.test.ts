@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Endpoint, InvalidOption, InvalidUri } from "@scales-rpc/core"
 import { Effect, Exit, Fiber, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
+import type { Watcher } from "../src/Session.ts"
 import { FakeZooKeeper } from "../src/testing/index.ts"
 import { ZooKeeper } from "../src/ZooKeeper.ts"
 import { serverSet } from "../src/ZooKeeperServerSet.ts"
@@ -199,16 +200,48 @@ describe("two members on one endpoint", () => {
       )
     }).pipe(Effect.provide(zk())))
 
-  it.effect("are there while one of them is alive", () =>
+  it.effect("are there if the newer one is alive, whatever the older one says", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeZooKeeper
+      fake.put(`${path}/member_1`, member(1, { status: "STARTING" }))
+      const { text } = yield* watch()
+      fake.put(`${path}/member_2`, member(1))
+      yield* settle
+      fake.put(`${path}/member_3`, member(1, { status: "STOPPING" }))
+      yield* settle
+      fake.put(`${path}/member_1`, member(1))
+      fake.remove(`${path}/member_2`)
+      yield* settle
+      assert.deepStrictEqual(text(), ["Bound", "Bound 1", "Bound"])
+      fake.remove(`${path}/member_3`)
+      yield* settle
+      assert.deepStrictEqual(text(), ["Bound", "Bound 1", "Bound", "Bound 1"])
+    }).pipe(Effect.provide(zk())))
+
+  it.effect("are there if the newer one says nothing that can be read", () =>
     Effect.gen(function*() {
       const fake = yield* FakeZooKeeper
       fake.put(`${path}/member_1`, member(1))
-      fake.put(`${path}/member_2`, member(1, { status: "DEAD" }))
+      fake.put(`${path}/member_2`, member(1, { status: "SLEEPING" }))
+      fake.put(`${path}/member_3`, "garbage")
       const { text } = yield* watch()
-      fake.put(`${path}/member_1`, member(1, { status: "DEAD" }))
-      yield* settle
-      assert.deepStrictEqual(text(), ["Bound 1", "Bound"])
+      assert.deepStrictEqual(text(), ["Bound 1"])
     }).pipe(Effect.provide(zk())))
+
+  it.effect("are held for as long as any that leaves when the newer one is not alive", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeZooKeeper
+      for (let port = 1; port <= 2; port++) fake.put(`${path}/member_${port}`, member(port))
+      const { text } = yield* watch()
+      fake.put(`${path}/member_3`, member(1, { status: "STOPPING" }))
+      yield* settle
+      fake.remove(`${path}/member_1`)
+      yield* settle
+      yield* TestClock.adjust("9 seconds")
+      assert.deepStrictEqual(text(), ["Bound 1 2"])
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(text(), ["Bound 1 2", "Bound 2"])
+    }).pipe(Effect.provide(zk({}))))
 })
 
 // In Scales a deleted path takes one member along, and one that is made again is never seen.
@@ -315,6 +348,101 @@ describe("vectors", () => {
       fake.remove(`${path}/vector_1`)
       yield* settle
       assert.strictEqual(last(), "Bound 1*3 2 3")
+    }).pipe(Effect.provide(zk())))
+
+  /** A set of two members, of which a vector takes the second one out. */
+  const drained = (data = vector({ select: "inet=h:2", weight: -1 })) =>
+    Effect.map(FakeZooKeeper, (fake) => {
+      for (const port of [1, 2]) fake.put(`${path}/member_${port}`, member(port))
+      fake.put(`${path}/vector_1`, data)
+      return fake
+    })
+
+  const typos: ReadonlyArray<string> = [
+    "{oops",
+    "",
+    "{}",
+    vector({ select: "inet=h:2", weight: "-1" }),
+    vector({ select: "shard=7", weight: 2 }, { select: "inet=h", weight: -1 })
+  ]
+  for (const typo of typos) {
+    it.effect(`that become malformed say what they said before, until they are right again: ${typo}`, () =>
+      Effect.gen(function*() {
+        const fake = yield* drained()
+        const { text } = yield* watch()
+        fake.put(`${path}/vector_1`, typo)
+        fake.put(`${path}/member_3`, member(3))
+        yield* settle
+        fake.put(`${path}/vector_1`, `${typo} `)
+        yield* settle
+        fake.expire()
+        yield* settle
+        assert.deepStrictEqual(text(), ["Bound 1", "Bound 1 3"])
+        const messages = yield* Messages
+        assert.lengthOf(messages, 2)
+        for (const each of messages) {
+          assert.match(each, /^Warn \/services\/echo\/vector_1 is malformed: .*: what it said before stands$/)
+        }
+        fake.put(`${path}/vector_1`, vector({ select: "inet=h:1", weight: -1 }))
+        yield* settle
+        assert.strictEqual(text().at(-1), "Bound 2 3")
+        // A node that is gone says nothing.
+        fake.remove(`${path}/vector_1`)
+        yield* settle
+        fake.put(`${path}/vector_1`, typo)
+        yield* settle
+        assert.strictEqual(text().at(-1), "Bound 1 2 3")
+      }).pipe(Effect.provide(zk())))
+  }
+
+  it.effect("that cannot be read at first are waited for, for one more try", () =>
+    Effect.gen(function*() {
+      const fake = yield* drained()
+      fake.failNext("get", "OperationTimeout", { path: `${path}/vector_1` })
+      const { text } = yield* watch()
+      assert.deepStrictEqual(text(), [])
+      yield* pass(15, "10 millis")
+      assert.deepStrictEqual(text(), ["Bound 1"])
+      // One that is made again, with the members that are there by then, is no other case.
+      fake.remove(`${path}/vector_1`)
+      fake.failNext("get", "ZooKeeperFailed", { path: `${path}/vector_1` })
+      yield* drained()
+      fake.put(`${path}/member_3`, member(3))
+      yield* settle
+      yield* pass(15, "10 millis")
+      assert.deepStrictEqual(text(), ["Bound 1", "Bound 1 3"])
+    }).pipe(Effect.provide(zk())))
+
+  it.effect("that cannot be read are not waited for any longer", () =>
+    Effect.gen(function*() {
+      const fake = yield* drained()
+      for (let round = 0; round < 3; round++) fake.failNext("get", "OperationTimeout", { path: `${path}/vector_1` })
+      const { text } = yield* watch()
+      assert.deepStrictEqual(text(), [])
+      yield* pass(15, "10 millis")
+      assert.deepStrictEqual(text(), ["Bound 1 2"])
+      yield* pass(15, "100 millis")
+      assert.deepStrictEqual(text(), ["Bound 1 2", "Bound 1"])
+    }).pipe(Effect.provide(zk())))
+
+  it.effect("that may not be read are not waited for", () =>
+    Effect.gen(function*() {
+      const fake = yield* drained()
+      fake.failNext("get", "NoAuth", { path: `${path}/vector_1` })
+      const { text } = yield* watch()
+      assert.deepStrictEqual(text(), ["Bound 1 2"])
+    }).pipe(Effect.provide(zk())))
+
+  it.effect("that cannot be read any more say what they said before", () =>
+    Effect.gen(function*() {
+      const fake = yield* drained()
+      const { text } = yield* watch()
+      for (let round = 0; round < 5; round++) fake.failNext("get", "NoAuth", { path: `${path}/vector_1` })
+      fake.put(`${path}/vector_1`, vector())
+      yield* settle
+      fake.expire()
+      yield* settle
+      assert.deepStrictEqual(text(), ["Bound 1"])
     }).pipe(Effect.provide(zk())))
 
   it.effect("that are malformed weigh nothing, and are told of once", () =>
@@ -728,6 +856,79 @@ describe("a server set's session", () => {
       assert.lengthOf(fake.sessions(), 1)
       yield* Scope.close(two, Exit.void)
       assert.lengthOf(fake.sessions(), 0)
+    }).pipe(Effect.provide(zk())))
+
+  it.effect("keeps no watcher of a set that was stopped, and those of the set beside it", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeZooKeeper
+      const zookeeper = yield* ZooKeeper
+      const session = yield* zookeeper.session("zk1")
+      for (let port = 1; port <= 20; port++) fake.put(`${path}/member_${port}`, member(port))
+      const watching = new Set<string>()
+      const numbers = new Map<Watcher, number>()
+      const at = (each: string, watcher: Watcher): string => {
+        if (!numbers.has(watcher)) numbers.set(watcher, numbers.size)
+        return `${each} ${numbers.get(watcher)}`
+      }
+      const noted =
+        <Args extends readonly [path: string, watcher?: Watcher], A>(f: (...args: Args) => A) => (...args: Args): A => {
+          if (args[1] !== undefined) watching.add(at(args[0], args[1]))
+          return f(...args)
+        }
+      const observed = ZooKeeper.of({
+        ...zookeeper,
+        session: () =>
+          Effect.succeed({
+            ...session,
+            get: noted(session.get),
+            children: noted(session.children),
+            exists: noted(session.exists),
+            unwatch: (each: string, watcher: Watcher) => {
+              watching.delete(at(each, watcher))
+              session.unwatch(each, watcher)
+            }
+          })
+      })
+      const poll = (uri: string) =>
+        Effect.scoped(Effect.flatMap(serverSet(observed, `zk://${uri}`, uri), Stream.runHead))
+      for (let round = 0; round < 50; round++) {
+        yield* poll(`zk1${path}`)
+        yield* poll("zk1/missing")
+      }
+      yield* settle
+      assert.deepStrictEqual([session.watches(), fake.watches()], [0, 0])
+      assert.deepStrictEqual([...watching], [])
+      const { last } = yield* watch()
+      for (let round = 0; round < 50; round++) yield* poll(`zk1${path}`)
+      yield* settle
+      assert.deepStrictEqual([session.watches(), fake.watches()], [21, 21])
+      assert.deepStrictEqual([...watching], [])
+      const before = fake.count("get")
+      fake.put(`${path}/member_1`, member(1, { status: "DEAD" }))
+      fake.remove(`${path}/member_2`)
+      yield* settle
+      assert.strictEqual(fake.count("get"), before + 1)
+      assert.lengthOf(last().split(" "), 1 + 18)
+    }).pipe(Effect.provide(zk())))
+
+  it.effect("keeps no watcher of a set that is stopped at any moment", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeZooKeeper
+      const session = yield* (yield* ZooKeeper).session("zk1")
+      for (let port = 1; port <= 5; port++) fake.put(`${path}/member_${port}`, member(port))
+      fake.slow("10 millis")
+      let most = 0
+      for (let millis = 0; millis < 100; millis += 5) {
+        const scope = yield* Scope.make()
+        yield* Scope.provide(watch({ reads: 2 }), scope)
+        yield* pass(millis / 5, "5 millis")
+        if (millis % 15 === 0) fake.put(`${path}/member_1`, member(1))
+        most = Math.max(most, session.watches())
+        yield* Scope.close(scope, Exit.void)
+        yield* pass(20, "5 millis")
+        assert.deepStrictEqual([session.watches(), fake.watches()], [0, 0], `stopped after ${millis} ms`)
+      }
+      assert.strictEqual(most, 6)
     }).pipe(Effect.provide(zk())))
 
   it.effect("that is closed under it leaves the last state, and ends the stream", () =>

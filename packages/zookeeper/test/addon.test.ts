@@ -36,20 +36,37 @@ it.effect("one that was built for another Node says how to build it again, and s
 
 const here = dirname(fileURLToPath(import.meta.url))
 
-it("importing the package, and building its layer, loads no addon", () => {
+it("importing any package, and building the layer of this one, loads no addon", () => {
   const program = `
     import { createRequire } from "node:module"
-    import * as Effect from "effect/Effect"
-    import * as Layer from "effect/Layer"
-    import { ZooKeeper } from "@scales-rpc/zookeeper"
+    const packages = {}
+    for (const name of ["core", "mux", "thrift", "thriftmux", "http", "thrifthttp", "zookeeper"]) {
+      packages[name] = Object.keys(await import("@scales-rpc/" + name)).length > 0
+    }
+    const Effect = await import("effect/Effect")
+    const Layer = await import("effect/Layer")
+    const { ZooKeeper } = await import("@scales-rpc/zookeeper")
     await Effect.runPromise(Effect.scoped(Layer.build(ZooKeeper.layer())))
-    const loaded = Object.keys(createRequire(import.meta.url).cache).filter((path) => /node_modules.zookeeper/.test(path))
-    console.log(JSON.stringify({ loaded, active: process.getActiveResourcesInfo().filter((name) => /Timer|TCP|Timeout/.test(name)) }))
+    const { cache } = createRequire(import.meta.url)
+    const loaded = () => [...Object.keys(cache), ...process.report.getReport().sharedObjects]
+      .filter((path) => /node_modules.zookeeper/.test(path))
+    const before = loaded()
+    const active = process.getActiveResourcesInfo().filter((name) => /Timer|TCP|Timeout/.test(name))
+    // What is looked at shows it when it is loaded.
+    const after = await import("zookeeper").then(() => loaded().length > 1, () => "it does not load here")
+    console.log(JSON.stringify({ packages, before, active, after }))
   `
   const { stderr, stdout } = spawnSync(
     process.execPath,
     ["--conditions=@scales-rpc/source", "--input-type=module", "--eval", program],
     { cwd: here, encoding: "utf8" }
   )
-  assert.deepStrictEqual(stdout.trim() === "" ? stderr : JSON.parse(stdout), { loaded: [], active: [] })
+  const { after, ...rest } = stdout.trim() === "" ? { after: stderr } : JSON.parse(stdout)
+  assert.include([true, "it does not load here"], after)
+  const names = ["core", "mux", "thrift", "thriftmux", "http", "thrifthttp", "zookeeper"]
+  assert.deepStrictEqual(rest, {
+    packages: Object.fromEntries(names.map((name) => [name, true])),
+    before: [],
+    active: []
+  })
 })

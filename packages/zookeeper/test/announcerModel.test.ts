@@ -19,6 +19,7 @@ const history = (seed: number) =>
   Effect.gen(function*() {
     const fake = yield* FakeZooKeeper
     const zookeeper = yield* ZooKeeper
+    const session = yield* zookeeper.session("zk1")
     const random = seeded(seed)
     const below = (bound: number) => Math.floor(random() * bound)
     const log: Array<string> = []
@@ -47,7 +48,7 @@ const history = (seed: number) =>
         return Effect.forkDetach(announcements[which]!.update({ status }), { startImmediately: true })
       }],
       ["fail create", () => fake.failNext("create", "ConnectionLoss", { applied: random() < 0.5 })],
-      ["fail set", () => fake.failNext("set", "OperationTimeout", { applied: random() < 0.5 })],
+      ["fail delete", () => fake.failNext("delete", "OperationTimeout", { applied: random() < 0.5 })],
       ["fail", () => fake.failNext((["children", "exists", "get"] as const)[below(3)]!, "ConnectionLoss")]
     ]
     for (let step = 0; step < 40; step++) {
@@ -69,6 +70,9 @@ const history = (seed: number) =>
     )
     const names = announcements.map(({ state }) => (state() as { readonly name: string }).name)
     assert.deepStrictEqual(names.toSorted(), fake.list(path), told)
+    // Those of the reader, for the directory and each of its members, are also those of the announcements. Where the directory was made while
+    // it was looked for, its data is watched too.
+    assert.isAtMost(session.watches(), 5, told)
 
     // However that goes, nothing is left once there is a connection.
     if (random() < 0.5) fake.disconnect()
@@ -79,6 +83,7 @@ const history = (seed: number) =>
     yield* pass(5, "1 second")
     yield* settle
     assert.deepStrictEqual(held(fake), [], told)
+    assert.isAtMost(session.watches(), 2, told)
   })
 
 describe("announcements, whatever happens", () => {

@@ -39,7 +39,7 @@ it.live("the first server that can be reached is told which session ends, and pr
       })
     )
     const never = yield* server(() => assert.fail("one server is enough"))
-    yield* endSession([gone, good, never], key, 10_000)
+    yield* endSession([gone, good, never], key, 10_000, 10_000)
     assert.strictEqual(
       Buffer.concat(told).toString("hex"),
       // Length, version, last zxid, timeout, session, password, not read-only; length, xid, type -11.
@@ -58,4 +58,24 @@ it.live("servers that are silent or gone are waited for no longer than is said",
     const started = performance.now()
     yield* endSession([silent], key, 50)
     assert.isAtLeast(performance.now() - started, 45)
+  }))
+
+it.live("one that takes it and says nothing is not waited for alone", () =>
+  Effect.gen(function*() {
+    let silentHeard = false
+    const silent = yield* server((socket) =>
+      socket.on("data", () => {
+        silentHeard = true
+      })
+    )
+    const told: Array<Buffer> = []
+    const good = yield* server((socket) =>
+      socket.on("data", (chunk) => {
+        told.push(chunk)
+        if (Buffer.concat(told).length >= 61) socket.end()
+      })
+    )
+    yield* endSession([silent, good], key, 60_000)
+    assert.isTrue(silentHeard)
+    assert.strictEqual(Buffer.concat(told).length, 61)
   }))

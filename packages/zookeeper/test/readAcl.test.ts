@@ -116,7 +116,7 @@ it.live("what the servers refuse is its code, whatever comes after", () =>
     assert.deepStrictEqual(yield* read({ addresses: [address] }), [-101])
   }))
 
-it.live("a server that closes, is silent or talks nonsense is passed over, and nobody left is a lost connection", () =>
+it.live("a server that closes or talks nonsense is passed over, and nobody left is a lost connection", () =>
   Effect.gen(function*() {
     const closing = yield* server((socket) => socket.destroy())
     const cut = yield* server((socket) => socket.end(Buffer.concat([handshake, list.subarray(0, 40)])))
@@ -132,4 +132,12 @@ it.live("a server that closes, is silent or talks nonsense is passed over, and n
     assert.deepStrictEqual(yield* read({ addresses: [...bad, good] }), expected)
     const silent = yield* server(() => {})
     assert.deepStrictEqual(yield* read({ addresses: [silent], timeoutMillis: 50 }), [-4])
+  }))
+
+it.live("one that is silent, from the start or after the handshake, is not waited for alone", () =>
+  Effect.gen(function*() {
+    const silent = yield* server(() => {})
+    const frozen = yield* server((socket) => socket.write(handshake))
+    const good = yield* server((socket) => socket.write(Buffer.concat([handshake, synced, list])))
+    assert.deepStrictEqual(yield* read({ addresses: [silent, frozen, good], timeoutMillis: 60_000 }), expected)
   }))

@@ -16,10 +16,13 @@ const expected = (fake: FakeZooKeeper["Service"]): string => {
   }
   const shown = new Map<number, string>()
   for (const name of names.filter((each) => each.startsWith("member_"))) {
-    const [, port, shard] = /"port":(\d+).*"ALIVE".*"shard":(\d+)/.exec(fake.read(`${path}/${name}`)!) ?? []
+    const data = fake.read(`${path}/${name}`)!
+    const [, port, status, shard] = /"port":(\d+).*"status":"(\w+)".*"shard":(\d+)/.exec(data) ?? []
     if (port === undefined) continue
     const weight = weights.get(Number(shard)) ?? 1
-    if (!Number.isNaN(weight)) shown.set(Number(port), weight === 1 ? port : `${port}*${weight}`)
+    // The last one at a port tells.
+    if (status !== "ALIVE" || Number.isNaN(weight)) shown.delete(Number(port))
+    else shown.set(Number(port), weight === 1 ? port : `${port}*${weight}`)
   }
   return ["Bound", ...[...shown.values()].toSorted()].join(" ")
 }

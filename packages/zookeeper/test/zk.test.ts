@@ -1,9 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Endpoint, InvalidUri, ServerSet, type ServerSetState } from "@scales-rpc/core"
-import { Context, Effect, Exit, Layer, Scope, Stream } from "effect"
+import { Context, Effect, Exit, Layer, Redacted, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
+import { inspect } from "node:util"
 import { FakeZooKeeper } from "../src/testing/index.ts"
-import { ZooKeeper } from "../src/index.ts"
+import { ZooKeeper, type ZooKeeperOptions } from "../src/index.ts"
 import { member, path, settle, show, zk } from "./support.ts"
 
 /** What a stack has of a server set: its states, in a service of its own. */
@@ -146,4 +147,57 @@ describe("ZooKeeper.resolver", () => {
       const error = yield* Effect.flip(Layer.build(ZooKeeper.resolver({ sessionTimeout: 0 })))
       assert.strictEqual(error._tag, "InvalidOption")
     }))
+
+  it.effect("is what ZooKeeper.serverSet reads with where it is provided", () =>
+    Effect.gen(function*() {
+      const shared = yield* ZooKeeper.shared
+      assert.strictEqual(shared, yield* ZooKeeper)
+      assert.strictEqual(shared.serverSets.removals, "30 seconds")
+    }).pipe(Effect.provide(ZooKeeper.resolver({ removals: "30 seconds" }))))
+})
+
+describe("options are checked when the layer is built", () => {
+  const credentials = Redacted.make("me:secret")
+  const wrong: ReadonlyArray<[name: string, options: ZooKeeperOptions]> = [
+    ["sessionTimeout", { sessionTimeout: 99 }],
+    ["sessionTimeout", { sessionTimeout: "25 days" }],
+    ["connectTimeout", { connectTimeout: 0 }],
+    ["connectTimeout", { connectTimeout: "25 days" }],
+    ["removals", { removals: "soon" as never }],
+    ["removals", { removals: -1 }],
+    ["empty", { empty: Infinity }],
+    ["reads", { reads: 0 }],
+    ["reads", { reads: 1.5 }],
+    ["acl", { acl: [] }],
+    ["acl", { acl: [{ scheme: "digest", id: "me:secret", permissions: "rwx" }] }],
+    ["acl", { acl: [{ scheme: "world", id: "anyone", permissions: "" }] }],
+    ["auth[0].scheme", { auth: [{ scheme: "", credentials }] }],
+    ["auth[1].scheme", { auth: [{ scheme: "digest", credentials }, { scheme: "my digest", credentials }] }],
+    ["auth[0].credentials", { auth: [{ scheme: "digest", credentials: "me:secret" as never }] }]
+  ]
+  for (const [name, options] of wrong) {
+    const shown = inspect(options, { depth: 4, breakLength: Infinity })
+    it.effect(`${name}: ${shown}`, () =>
+      Effect.gen(function*() {
+        const layers = [ZooKeeper.layer(options), ZooKeeper.resolver(options)]
+        // The stand-in has no sessions to set up, and takes what concerns server sets.
+        if (/removals|empty|reads|acl/.test(name)) layers.push(FakeZooKeeper.layer(options))
+        for (const layer of layers) {
+          const error = yield* Effect.flip(Layer.build(layer))
+          assert.strictEqual(error.option, name)
+          assert.notInclude(`${error.message} ${JSON.stringify(error)}`, "secret")
+        }
+      }))
+  }
+
+  it.effect("and what is right is taken", () =>
+    Layer.build(ZooKeeper.layer({
+      sessionTimeout: "24 days",
+      connectTimeout: 1,
+      removals: 0,
+      empty: 0,
+      reads: 1,
+      acl: [{ scheme: "auth", id: "", permissions: "rwcda" }],
+      auth: [{ scheme: "digest", credentials }]
+    })))
 })

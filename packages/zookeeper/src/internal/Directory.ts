@@ -29,8 +29,10 @@ export interface Follow<A> {
   readonly path: string
   /** Whether the data of a child matters, by its name. */
   readonly isWanted: (name: string) => boolean
-  /** Reads the data of a child. */
-  readonly decode: (name: string, data: Uint8Array) => Effect.Effect<A>
+  /** Whether nothing is told without a child, by its name, before its data was asked for twice: what others say depends on it. */
+  readonly isAwaited: (name: string) => boolean
+  /** Reads the data of a child. `before`: what was read the last time. */
+  readonly decode: (name: string, data: Uint8Array, before: A | undefined) => Effect.Effect<A>
   /** How many are read at once. */
   readonly reads: number
   /** Is called with everything that is known, once a round of reads: what changed together is told together. */
@@ -56,6 +58,8 @@ class Watched {
   /** When it may be tried again after a failure, in milliseconds of the monotonic clock. */
   retryAt = -Infinity
   delay = 0
+  /** How often it could not be read since. */
+  failures = 0
   /** Why it could not be read the last time. */
   fault: ZooKeeperError | undefined
   /** One for all its reads, so that however often it is read it is one watcher. */
@@ -72,6 +76,7 @@ class Watched {
   forgive(): void {
     this.retryAt = -Infinity
     this.delay = 0
+    this.failures = 0
   }
 }
 
@@ -79,6 +84,8 @@ class Watched {
 class Child<A> extends Watched {
   readonly name: string
   content: { readonly value: A } | undefined
+  /** Whether it was deleted since it was read. */
+  deleted = false
 
   constructor(name: string, watcher: Watcher) {
     super(watcher)
@@ -86,9 +93,9 @@ class Child<A> extends Watched {
   }
 }
 
-/** Follows a directory until the session is closed. */
+/** Follows a directory until the session is closed, and leaves no watcher behind when it is interrupted. */
 export const follow = <A>(
-  { decode, isWanted, path, publish, reads, session }: Follow<A>
+  { decode, isAwaited, isWanted, path, publish, reads, session }: Follow<A>
 ): Effect.Effect<void, never, Scope.Scope> =>
   Effect.gen(function*() {
     const clock = yield* Clock.Clock
@@ -114,10 +121,21 @@ export const follow = <A>(
     const childNamed = (name: string): Child<A> => {
       const child: Child<A> = new Child(name, (event) => {
         if (event === "Lost") return
-        child.changed = true
-        wake.openUnsafe()
+        // The watch of the directory tells of it too, and there is nothing to read.
+        if (event === "Deleted") child.deleted = true
+        else {
+          child.changed = true
+          wake.openUnsafe()
+        }
       })
       return child
+    }
+
+    const pathOf = (child: Child<A>): string => `${path}/${child.name}`
+
+    const leave = (child: Child<A>) => {
+      children.delete(child.name)
+      session.unwatch(pathOf(child), child.watcher)
     }
 
     const isDue = (item: Watched): boolean => item.isOutdated(session.status().generation) && item.retryAt <= now()
@@ -128,6 +146,7 @@ export const follow = <A>(
         if (during !== connections || session.status().state !== "Connected") return Effect.void
         const isFirst = item.fault?._tag !== error._tag
         item.fault = error
+        item.failures++
         item.delay = nextDelay(item.delay, isPermanent(error) ? permanent : transient, random.nextDoubleUnsafe())
         item.retryAt = now() + item.delay
         return isFirst ? Effect.logWarning(`${what} cannot be read, and is tried again`, error) : Effect.void
@@ -169,14 +188,15 @@ export const follow = <A>(
         Effect.sync(() => {
           found = "there"
           const names = new Set(answer.children.filter(isWanted))
-          for (const name of children.keys()) if (!names.has(name)) children.delete(name)
-          for (const name of names) if (!children.has(name)) children.set(name, childNamed(name))
+          for (const [name, child] of children) if (!names.has(name)) leave(child)
+          // One that was deleted and is there is another, of the same name.
+          for (const name of names) if (children.get(name)?.deleted !== false) children.set(name, childNamed(name))
         }),
       () =>
         Effect.map(session.exists(path, list.watcher), (stat) => {
           if (stat === undefined) {
             found = "missing"
-            children.clear()
+            for (const child of children.values()) leave(child)
           } else {
             // Made since it was asked for: its children are to be read.
             list.changed = true
@@ -187,14 +207,14 @@ export const follow = <A>(
     const readChild = (child: Child<A>): Effect.Effect<void> =>
       read(
         child,
-        `${path}/${child.name}`,
-        session.get(`${path}/${child.name}`, child.watcher),
+        pathOf(child),
+        session.get(pathOf(child), child.watcher),
         ({ data }) =>
-          Effect.map(decode(child.name, data), (value) => {
+          Effect.map(decode(child.name, data, child.content?.value), (value) => {
             child.content = { value }
           }),
         // It has left since the directory was read, of which its watch will tell. If it comes back by then, it is a new one.
-        () => Effect.sync(() => void children.delete(child.name))
+        () => Effect.sync(() => leave(child))
       )
 
     const tell = (snapshot: Snapshot<A>) => {
@@ -202,6 +222,10 @@ export const follow = <A>(
       else if (told === "nothing") told = "unreadable"
       publish(snapshot)
     }
+
+    /** It could not be read once, and may be soon. What somebody has to change is not waited for. */
+    const isWaitedFor = ({ content, failures, fault, name }: Child<A>): boolean =>
+      content === undefined && failures === 1 && fault !== undefined && !isPermanent(fault) && isAwaited(name)
 
     /** Tells what is known, if it is all of one session. */
     const tellAll = () => {
@@ -216,6 +240,7 @@ export const follow = <A>(
       for (const child of children.values()) {
         // It is to be read yet, and at once.
         if (child.readIn !== generation && child.retryAt <= now()) return
+        if (isWaitedFor(child)) return
         if (child.content !== undefined) nodes.set(child.name, child.content.value)
         else fault ??= child.fault
       }
@@ -255,26 +280,39 @@ export const follow = <A>(
       ),
       (off) => Effect.sync(off)
     )
-    while (true) {
-      wake.closeUnsafe()
-      const status = session.status()
-      if (status.state === "Closed") return
-      if (status.state === "Connected") {
-        if (status.generation !== generation) {
-          generation = status.generation
-          for (const item of [list, ...children.values()]) item.forgive()
+    const run = Effect.gen(function*() {
+      while (true) {
+        wake.closeUnsafe()
+        const status = session.status()
+        if (status.state === "Closed") return
+        if (status.state === "Connected") {
+          if (status.generation !== generation) {
+            generation = status.generation
+            for (const item of [list, ...children.values()]) item.forgive()
+          }
+          yield* readList
+          if (list.readIn === generation) {
+            yield* Effect.forEach([...children.values()].filter(isDue), readChild, {
+              concurrency: reads,
+              discard: true
+            })
+          }
+          tellAll()
         }
-        yield* readList
-        if (list.readIn === generation) {
-          yield* Effect.forEach([...children.values()].filter(isDue), readChild, { concurrency: reads, discard: true })
-        }
-        tellAll()
+        tellNothing()
+        // Up to the next whole millisecond: what clocks sleep for.
+        const wait = Math.ceil(nextAt() - now())
+        if (wait > 0) yield* wait === Infinity ? wake.await : Effect.timeoutOption(wake.await, wait)
+        // What the server tells together, such as that a child was deleted and that the children changed, is heard one by one.
+        yield* Effect.yieldNow
       }
-      tellNothing()
-      // Up to the next whole millisecond: what clocks sleep for.
-      const wait = Math.ceil(nextAt() - now())
-      if (wait > 0) yield* wait === Infinity ? wake.await : Effect.timeoutOption(wake.await, wait)
-      // What the server tells together, such as that a child was deleted and that the children changed, is heard one by one.
-      yield* Effect.yieldNow
-    }
+    })
+    // The session is others' too, and lives longer. When `run` has ended, no read is under way that could set another watch.
+    yield* Effect.ensuring(
+      run,
+      Effect.sync(() => {
+        session.unwatch(path, list.watcher)
+        for (const child of children.values()) leave(child)
+      })
+    )
   })

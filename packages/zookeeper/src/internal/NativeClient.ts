@@ -82,11 +82,27 @@ const statOf = (stat: AddonStat): Stat => ({
 
 const bufferOf = (data: Uint8Array): Buffer => Buffer.from(data.buffer, data.byteOffset, data.byteLength)
 
-/** A handle, from `init` to `close`. */
+/** The state of a handle that has dropped its connection in the middle of a call. */
+const dropped = 999
+
+/**
+ * A handle, from `init` to `close`.
+ *
+ * The addon has its sockets watched by the event loop, and closes them without telling it. Two things would then end the process, or take
+ * a socket of somebody else's from the loop, who is given the same number: a connection that is made in a callback of the addon, before it has
+ * put things right; and a request that cannot be sent, at which the socket is closed on the spot. So what the addon tells is told when it
+ * has returned, and a handle whose socket a request has closed is closed at once.
+ */
 export class NativeClient {
   readonly #handle: AddonHandle
   readonly #defect: (defect: unknown) => void
+  readonly #closed: (code: number) => void
+  /** Whether anybody is to hear of it. */
   #open = true
+  /** Whether the handle can be called. */
+  #alive = true
+  /** What the addon has told and nobody has heard yet. */
+  #told: Array<() => void> = []
 
   constructor(Addon: Addon, options: NativeClientOptions, events: NativeClientEvents) {
     this.#defect = events.defect
@@ -103,18 +119,31 @@ export class NativeClient {
         : { client_id: options.session.id, client_password: options.session.password })
     })
     const on = (event: string, listener: (argument: unknown) => void) =>
-      this.#handle.on(event, this.#guard((_handle, argument) => this.#open ? listener(argument) : undefined))
+      this.#handle.on(event, this.#later((_handle, argument) => this.#open ? listener(argument) : undefined))
     on("connect", events.connected)
     on("connecting", events.disconnected)
-    on("close", (code) => {
-      this.#open = false
-      events.closed(code as number)
+    this.#handle.on("close", () => {
+      this.#alive = false
     })
+    this.#closed = (code) => {
+      this.#open = false
+      events.closed(code)
+    }
+    on("close", (code) => this.#closed(code as number))
     for (const [name, event] of watchEvents) on(name, (path) => events.watch(event, path as string))
-    this.#handle.init({})
-    for (const { credentials, scheme } of options.auth) {
-      // One that is refused closes the handle.
-      this.#handle.add_auth(scheme, Redacted.value(credentials) as string, () => {})
+    try {
+      this.#handle.init({})
+      // The addon's own word for it, which its wrapper drops.
+      if (this.#alive && this.#handle.timeout < 0) throw new Error("the native client cannot be made")
+      for (const { credentials, scheme } of options.auth) {
+        // One that is refused closes the handle.
+        this.#handle.add_auth(scheme, Redacted.value(credentials) as string, () => {})
+      }
+    } catch (thrown) {
+      // Nobody has it, and it would connect, and keep the process.
+      this.#alive &&= this.#handle.timeout >= 0
+      this.close()
+      throw thrown
     }
   }
 
@@ -128,20 +157,29 @@ export class NativeClient {
     return { id: this.#handle.client_id, password: this.#handle.client_password }
   }
 
-  /** Ends the handle, and leaves the session. Never in a callback of the handle: it goes on with what this frees. */
+  /** Ends the handle, and leaves the session. */
   close(): void {
     this.#open = false
+    if (!this.#alive) return
     // The client would end the session, and hold up the process until the server has answered. But a connection to a server that is not
     // on the list is dropped on the spot, and a handle without one is closed on the spot. The address is nobody's (RFC 5737), and never connected to.
     this.#handle.set_servers("192.0.2.1:1")
     this.#handle.close()
   }
 
-  /** A callback for the addon. */
-  #guard<Args extends ReadonlyArray<unknown>>(f: (...args: Args) => void): (...args: Args) => void {
+  /** A callback for the addon: what it is told is heard when the addon has returned, in the same order. */
+  #later<Args extends ReadonlyArray<unknown>>(f: (...args: Args) => void): (...args: Args) => void {
     return (...args) => {
+      if (this.#told.push(() => f(...args)) === 1) setImmediate(this.#tell)
+    }
+  }
+
+  readonly #tell = (): void => {
+    const told = this.#told
+    this.#told = []
+    for (const heard of told) {
       try {
-        f(...args)
+        heard()
       } catch (thrown) {
         this.#defect(thrown)
       }
@@ -150,8 +188,13 @@ export class NativeClient {
 
   /** Sends; a code in place of an answer is the answer. */
   #send<A>(answer: Answer<A>, send: () => number): void {
-    const code = this.#open ? send() : codeOf("ConnectionLoss")
+    const code = this.#alive ? send() : codeOf("ConnectionLoss")
     if (code !== 0) answer(code)
+    else if (this.#handle.state === dropped) {
+      // Heard of before the requests that end with the handle.
+      this.#later(() => this.#closed(codeOf("ConnectionLoss")))()
+      this.#handle.close()
+    }
   }
 
   get(
@@ -159,7 +202,7 @@ export class NativeClient {
     watch: boolean,
     answer: Answer<{ readonly data: Uint8Array; readonly stat: Stat }>
   ): void {
-    const done = this.#guard((code: number, _error: string, stat: AddonStat, data: Buffer | null) =>
+    const done = this.#later((code: number, _error: string, stat: AddonStat, data: Buffer | null) =>
       code === 0 ? answer(0, { data: data ?? new Uint8Array(), stat: statOf(stat) }) : answer(code)
     )
     this.#send(answer, () => this.#handle.a_get(path, watch, done))
@@ -170,7 +213,7 @@ export class NativeClient {
     watch: boolean,
     answer: Answer<{ readonly children: ReadonlyArray<string>; readonly stat: Stat }>
   ): void {
-    const done = this.#guard((code: number, _error: string, children: ReadonlyArray<string>, stat: AddonStat) =>
+    const done = this.#later((code: number, _error: string, children: ReadonlyArray<string>, stat: AddonStat) =>
       code === 0 ? answer(0, { children, stat: statOf(stat) }) : answer(code)
     )
     this.#send(answer, () => this.#handle.a_get_children2(path, watch, done))
@@ -178,7 +221,7 @@ export class NativeClient {
 
   /** A node that is not there is the code -101. */
   exists(path: string, watch: boolean, answer: Answer<Stat>): void {
-    const done = this.#guard((code: number, _error: string, stat: AddonStat) =>
+    const done = this.#later((code: number, _error: string, stat: AddonStat) =>
       code === 0 ? answer(0, statOf(stat)) : answer(code)
     )
     this.#send(answer, () => this.#handle.a_exists(path, watch, done))
@@ -186,26 +229,26 @@ export class NativeClient {
 
   /** Anybody may do anything with the node. */
   create(path: string, data: Uint8Array, mode: CreateMode, answer: Answer<string>): void {
-    const done = this.#guard((code: number, _error: string, made: string) =>
+    const done = this.#later((code: number, _error: string, made: string) =>
       code === 0 ? answer(0, made) : answer(code)
     )
     this.#send(answer, () => this.#handle.a_create(path, bufferOf(data), flags[mode], done))
   }
 
   set(path: string, data: Uint8Array, version: number | undefined, answer: Answer<Stat>): void {
-    const done = this.#guard((code: number, _error: string, stat: AddonStat) =>
+    const done = this.#later((code: number, _error: string, stat: AddonStat) =>
       code === 0 ? answer(0, statOf(stat)) : answer(code)
     )
     this.#send(answer, () => this.#handle.a_set(path, bufferOf(data), version ?? anyVersion, done))
   }
 
   delete(path: string, version: number | undefined, answer: Answer<void>): void {
-    const done = this.#guard((code: number) => code === 0 ? answer(0, undefined) : answer(code))
+    const done = this.#later((code: number) => code === 0 ? answer(0, undefined) : answer(code))
     this.#send(answer, () => this.#handle.a_delete_(path, version ?? anyVersion, done))
   }
 
   setAcl(path: string, acl: ReadonlyArray<Acl>, version: number | undefined, answer: Answer<void>): void {
-    const done = this.#guard((code: number) => code === 0 ? answer(0, undefined) : answer(code))
+    const done = this.#later((code: number) => code === 0 ? answer(0, undefined) : answer(code))
     const entries = acl.map(({ id, permissions: letters, scheme }) => ({
       scheme,
       auth: id,
@@ -226,12 +269,12 @@ export class NativeClient {
   confirm(answer: Answer<void>): void {
     // Whatever the servers say of the node, they say it after they took the credentials.
     const answered = (code: number) => code === 0 || code === codeOf("NoNode") || code === codeOf("NoAuth")
-    const done = this.#guard((code: number) => answered(code) ? answer(0, undefined) : answer(code))
+    const done = this.#later((code: number) => answered(code) ? answer(0, undefined) : answer(code))
     this.#send(answer, () => this.#handle.a_exists("/", false, done))
   }
 
   sync(path: string, answer: Answer<void>): void {
-    const done = this.#guard((code: number) => code === 0 ? answer(0, undefined) : answer(code))
+    const done = this.#later((code: number) => code === 0 ? answer(0, undefined) : answer(code))
     this.#send(answer, () => this.#handle.a_sync(path, done))
   }
 }

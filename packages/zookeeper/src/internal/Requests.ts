@@ -24,7 +24,7 @@ export class Requests {
   #open = false
   #closed = false
 
-  /** One operation, sent when there is a connection. `steady`: it is sent again by itself after the connection was lost. */
+  /** One operation, sent when there is a connection. `steady`: a lost connection does not end it. */
   request<A>(operation: string, path: string, send: Send<A>, steady = false): Effect.Effect<A, ZooKeeperError> {
     return Effect.callback((resume) => {
       let left = false
@@ -70,6 +70,16 @@ export class Requests {
   lost(code: number): void {
     this.#open = false
     for (const request of [...this.#sent]) if (!request.steady) request.fail(code)
+  }
+
+  /** All that could answer is gone, and the next connection is that of another handle: what is steady is sent again over it. */
+  again(code: number): void {
+    for (const request of this.#sent) {
+      if (!request.steady) continue
+      this.#sent.delete(request)
+      this.#waiting.add(request)
+    }
+    this.shut(code)
   }
 
   /** All that could answer is gone: what was sent fails, what comes waits. */

@@ -12,8 +12,11 @@ export interface Watched {
 }
 
 interface Entry extends Watched {
-  readonly watchers: ReadonlyArray<Watcher>
+  missing: boolean
+  readonly watchers: Set<Watcher>
 }
+
+const keyOf = (kind: WatchKind, path: string): string => `${kind} ${path}`
 
 /** The watches of one session that can still fire. */
 export class Watches {
@@ -35,11 +38,24 @@ export class Watches {
     return [...this.#entries.values()]
   }
 
-  /** Adds to those who hear of a node once. */
+  /** Adds to those who hear of a node once; one who is among them already still hears once. */
   add(kind: WatchKind, path: string, missing: boolean, watcher: Watcher): void {
-    const key = `${kind} ${path}`
+    const key = keyOf(kind, path)
     const entry = this.#entries.get(key)
-    this.#entries.set(key, { kind, path, missing, watchers: [...entry?.watchers ?? [], watcher] })
+    if (entry === undefined) this.#entries.set(key, { kind, path, missing, watchers: new Set([watcher]) })
+    else {
+      entry.missing = missing
+      entry.watchers.add(watcher)
+    }
+  }
+
+  /** Takes one off: it hears of the node no more. */
+  remove(path: string, watcher: Watcher): void {
+    for (const kind of ["data", "child"] as const) {
+      const key = keyOf(kind, path)
+      const watchers = this.#entries.get(key)?.watchers
+      if (watchers?.delete(watcher) && watchers.size === 0) this.#entries.delete(key)
+    }
   }
 
   /** Something happened to a node: whoever watches for it hears of it, and watches no more. */
@@ -49,29 +65,26 @@ export class Watches {
       : event === "Deleted"
       ? ["data", "child"]
       : ["data"]
-    const fired = kinds.flatMap((kind) => this.#take(`${kind} ${path}`))
-    this.#tell(fired, event)
+    this.#tell(kinds.map((kind) => keyOf(kind, path)), event)
   }
 
   /** None of them can fire any more. */
   lose(): void {
-    const fired = [...this.#entries.keys()].flatMap((key) => this.#take(key))
-    this.#tell(fired, "Lost")
+    this.#tell([...this.#entries.keys()], "Lost")
   }
 
-  #tell(watchers: ReadonlyArray<Watcher>, event: WatchEvent): void {
-    for (const watcher of watchers) {
-      try {
-        watcher(event)
-      } catch (thrown) {
-        this.#defect(thrown)
+  #tell(keys: ReadonlyArray<string>, event: WatchEvent): void {
+    const fired = keys.flatMap((key) => this.#entries.get(key) ?? [])
+    // Before the first is told: whoever watches again then waits for what happens next.
+    for (const key of keys) this.#entries.delete(key)
+    for (const { watchers } of fired) {
+      for (const watcher of watchers) {
+        try {
+          watcher(event)
+        } catch (thrown) {
+          this.#defect(thrown)
+        }
       }
     }
-  }
-
-  #take(key: string): ReadonlyArray<Watcher> {
-    const entry = this.#entries.get(key)
-    this.#entries.delete(key)
-    return entry?.watchers ?? []
   }
 }

@@ -32,6 +32,8 @@ export interface AddonAcl {
  */
 export interface AddonHandle {
   readonly state: number
+  /** -1 where there is no client behind it: it could not be made, or is closed. */
+  readonly timeout: number
   readonly client_id: string
   readonly client_password: string
   on(event: string, listener: (handle: unknown, argument: unknown) => void): unknown

@@ -3,7 +3,8 @@
  * server has answered, and can end no session that is not connected.
  */
 import * as Effect from "effect/Effect"
-import { connect, type Socket } from "node:net"
+import type { Addresses } from "./addresses.ts"
+import { askInTurn } from "./askInTurn.ts"
 import type { SessionKey } from "./NativeClient.ts"
 
 /** Handshake of a session that exists, then its end: type -11. */
@@ -20,34 +21,31 @@ const request = ({ id, password }: SessionKey, timeoutMillis: number): Buffer =>
   return bytes
 }
 
-/** Done when a server has closed the connection over which it was told, when none can be reached, or when the time is over. */
+/**
+ * Done when a server has closed the connection over which it was told, when none can be reached, or when the time is over. `patienceMillis` is how
+ * long one server alone is asked, 300 ms if not given.
+ */
 export const endSession = (
-  addresses: ReadonlyArray<{ readonly address: string; readonly port: number }>,
+  addresses: Addresses,
   key: SessionKey,
-  timeoutMillis: number
+  timeoutMillis: number,
+  patienceMillis?: number
 ): Effect.Effect<void> =>
   Effect.callback((resume) => {
-    const asking: { socket: Socket | undefined } = { socket: undefined }
-    const done = () => {
-      clearTimeout(timer)
-      asking.socket?.removeAllListeners("close").destroy()
-      resume(Effect.void)
-    }
-    const timer = setTimeout(done, timeoutMillis)
-    const ask = (index: number): void => {
-      const target = addresses[index]
-      if (target === undefined) return done()
-      let told = false
-      const socket = connect({ host: target.address, port: target.port })
-      asking.socket = socket
-      socket.on("connect", () => {
-        told = true
-        socket.write(request(key, timeoutMillis))
-      })
-      socket.on("error", () => socket.destroy())
-      socket.on("close", () => told ? done() : ask(index + 1))
-      socket.resume()
-    }
-    ask(0)
-    return Effect.sync(done)
+    const end = askInTurn({
+      addresses,
+      timeoutMillis,
+      patienceMillis,
+      nobody: () => resume(Effect.void),
+      ask: (socket) => {
+        socket.on("connect", () => {
+          socket.write(request(key, timeoutMillis))
+          socket.on("close", () => {
+            if (end()) resume(Effect.void)
+          })
+        })
+        socket.resume()
+      }
+    })
+    return Effect.sync(() => void end())
   })

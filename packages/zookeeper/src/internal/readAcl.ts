@@ -3,16 +3,17 @@
  * the process, whenever the answer is none (no such node, not permitted, connection lost).
  */
 import * as Redacted from "effect/Redacted"
-import { connect, type Socket } from "node:net"
 import type { Acl, Stat } from "../Session.ts"
+import type { Addresses } from "./addresses.ts"
+import { askInTurn } from "./askInTurn.ts"
 import { codeOf } from "./codes.ts"
 import type { Credentials } from "./NativeClient.ts"
 import type { Answer } from "./Requests.ts"
 
 /** Whom to ask, and what to show. */
 export interface AclSource {
-  /** Asked in this order until one can be reached. */
-  readonly addresses: ReadonlyArray<{ readonly address: string; readonly port: number }>
+  /** Asked in this order until one answers. */
+  readonly addresses: Addresses
   /** For all of it. */
   readonly timeoutMillis: number
   readonly auth: ReadonlyArray<Credentials>
@@ -107,48 +108,34 @@ const aclOf = (fields: Fields): { readonly acl: ReadonlyArray<Acl>; readonly sta
   return { acl, stat }
 }
 
-/** Asks, and answers once, with -4 when nobody can be reached in time. The result ends it without an answer. */
+/** Asks, and answers once, with -4 when nobody answers in time. The result ends it without an answer. */
 export const readAcl = (
   source: AclSource,
   path: string,
   answer: Answer<{ readonly acl: ReadonlyArray<Acl>; readonly stat: Stat }>
 ): () => void => {
-  const asking: { socket: Socket | undefined; ended: boolean } = { socket: undefined, ended: false }
-  const end = (): boolean => {
-    const first = !asking.ended
-    asking.ended = true
-    clearTimeout(timer)
-    asking.socket?.destroy()
-    return first
-  }
-  const timer = setTimeout(() => end() && answer(codeOf("ConnectionLoss")), source.timeoutMillis)
-
-  const ask = (index: number): void => {
-    const target = source.addresses[index]
-    if (target === undefined) {
-      if (end()) answer(codeOf("ConnectionLoss"))
-      return
+  const end = askInTurn({
+    addresses: source.addresses,
+    timeoutMillis: source.timeoutMillis,
+    nobody: () => answer(codeOf("ConnectionLoss")),
+    ask: (socket) => {
+      let received = Buffer.alloc(0)
+      let handshaken = false
+      socket.on("connect", () => socket.write(question(path, source)))
+      socket.on("data", (chunk) => {
+        received = Buffer.concat([received, chunk])
+        while (!socket.destroyed && received.length >= 4) {
+          const length = received.readInt32BE()
+          if (length < 0 || length > maxFrame) return void socket.destroy()
+          if (received.length < 4 + length) return
+          const fields = new Fields(received.subarray(4, 4 + length))
+          received = received.subarray(4 + length)
+          if (!handshaken) handshaken = true
+          else if (!reply(fields)) return void socket.destroy()
+        }
+      })
     }
-    let received = Buffer.alloc(0)
-    let handshaken = false
-    const current = connect({ host: target.address, port: target.port })
-    asking.socket = current
-    current.on("error", () => current.destroy())
-    current.on("close", () => asking.ended ? undefined : ask(index + 1))
-    current.on("connect", () => current.write(question(path, source)))
-    current.on("data", (chunk) => {
-      received = Buffer.concat([received, chunk])
-      while (!asking.ended && received.length >= 4) {
-        const length = received.readInt32BE()
-        if (length < 0 || length > maxFrame) return void current.destroy()
-        if (received.length < 4 + length) return
-        const fields = new Fields(received.subarray(4, 4 + length))
-        received = received.subarray(4 + length)
-        if (!handshaken) handshaken = true
-        else if (!reply(fields)) return void current.destroy()
-      }
-    })
-  }
+  })
 
   /** Whether the connection is still of use. */
   const reply = (fields: Fields): boolean => {
@@ -170,6 +157,5 @@ export const readAcl = (
     return true
   }
 
-  ask(0)
   return () => void end()
 }

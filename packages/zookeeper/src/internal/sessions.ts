@@ -1,27 +1,17 @@
 /** Sessions over the native client, one for each set of servers, shared and counted. */
 import { type BuildError, type InvalidOption, InvalidUri, type ResolverFailed } from "@scales-rpc/core"
-import { durationMillis } from "@scales-rpc/core/options"
 import * as Effect from "effect/Effect"
 import * as RcMap from "effect/RcMap"
 import type * as Scope from "effect/Scope"
-import * as Dns from "node:dns"
 import { isIP } from "node:net"
 import type { Session } from "../Session.ts"
 import { parseHosts } from "../uri.ts"
 import type { ZooKeeperOptions } from "../ZooKeeper.ts"
 import { loadAddon } from "./addon.ts"
+import { systemLookup } from "./addresses.ts"
 import { connectKey } from "./connect.ts"
 import * as NativeSession from "./NativeSession.ts"
-
-const systemLookup = (host: string): Effect.Effect<ReadonlyArray<string>, unknown> =>
-  Effect.callback((resume) => {
-    Dns.lookup(host, { all: true }, (error, found) =>
-      resume(
-        error === null
-          ? Effect.succeed(found.map(({ address }) => address))
-          : Effect.fail(error)
-      ))
-  })
+import { boundedMillis, checkAuth } from "./options.ts"
 
 /** What gives the session of some servers: `ZooKeeper.layer` says how. */
 export const sessions = (
@@ -32,9 +22,11 @@ export const sessions = (
   Scope.Scope
 > =>
   Effect.gen(function*() {
-    const sessionTimeoutMillis = yield* durationMillis("sessionTimeout", options.sessionTimeout, 10_000, 100)
-    const connectTimeoutMillis = yield* durationMillis("connectTimeout", options.connectTimeout, 5000, 1)
-    const lookup = options.lookup ?? systemLookup
+    const sessionTimeoutMillis = yield* boundedMillis("sessionTimeout", options.sessionTimeout, 10_000, 100)
+    const connectTimeoutMillis = yield* boundedMillis("connectTimeout", options.connectTimeout, 5000, 1)
+    const auth = options.auth ?? []
+    yield* checkAuth(auth)
+    const lookup = options.lookup ?? systemLookup()
     const made = yield* RcMap.make({
       lookup: (key: string): Effect.Effect<Session, InvalidUri | ResolverFailed, Scope.Scope> => {
         const hosts = parseHosts(key, key)
@@ -46,7 +38,7 @@ export const sessions = (
             hosts,
             sessionTimeoutMillis: Math.round(sessionTimeoutMillis),
             connectTimeoutMillis,
-            auth: options.auth ?? [],
+            auth,
             lookup: (host) => isIP(host) === 0 ? lookup(host) : Effect.succeed([host])
           }))
       }

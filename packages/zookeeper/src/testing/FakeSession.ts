@@ -81,6 +81,7 @@ export class FakeSession implements Session {
     return this.#states.states
   }
   readonly watches = () => this.#watches.size
+  readonly unwatch: Session["unwatch"] = (path, watcher) => this.#watches.remove(path, watcher)
 
   /** How many watches the servers hold for it. */
   get serverWatches(): number {

@@ -1,5 +1,5 @@
 /** An in-memory ZooKeeper, for tests without a server: sessions of the same contract, over one tree, with faults at will. */
-import type { InvalidUri } from "@scales-rpc/core"
+import type { InvalidOption, InvalidUri } from "@scales-rpc/core"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -8,6 +8,7 @@ import * as Layer from "effect/Layer"
 import * as RcMap from "effect/RcMap"
 import type { FailureTag } from "../internal/codes.ts"
 import { connectKey } from "../internal/connect.ts"
+import { checkServerSets } from "../internal/options.ts"
 import type { WatchEvent } from "../Session.ts"
 import { type ServerSetDefaults, ZooKeeper } from "../ZooKeeper.ts"
 import { FakeSession, type Operation, type World } from "./FakeSession.ts"
@@ -46,7 +47,7 @@ export interface FakeZooKeeperShape {
   readonly failNext: (operation: Operation, failure: FailureTag, options?: FaultOptions) => void
   /** How many such operations reached the servers, on this path or on any. */
   readonly count: (operation: Operation, path?: string) => number
-  /** How many watches the servers hold: one for each session, node and kind. */
+  /** How many watches the servers hold that somebody waits for: one for each session, node and kind. */
   readonly watches: () => number
   /** The ids of the sessions that are open. */
   readonly sessions: () => ReadonlyArray<string>
@@ -64,9 +65,10 @@ const bytes = (data: string | Uint8Array): Uint8Array =>
 export class FakeZooKeeper extends Context.Service<FakeZooKeeper, FakeZooKeeperShape>()(
   "@scales-rpc/zookeeper/testing/FakeZooKeeper"
 ) {
-  /** One empty tree. All servers of all connect strings show it. */
-  static readonly layer = (options: ServerSetDefaults = {}): Layer.Layer<FakeZooKeeper | ZooKeeper> =>
+  /** One empty tree. All servers of all connect strings show it. Fails with `InvalidOption`. */
+  static readonly layer = (options: ServerSetDefaults = {}): Layer.Layer<FakeZooKeeper | ZooKeeper, InvalidOption> =>
     Layer.effectContext(Effect.gen(function*() {
+      yield* checkServerSets(options)
       const clock = yield* Clock.Clock
       const down = new Set<string>()
       let allDown = false

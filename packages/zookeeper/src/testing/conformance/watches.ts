@@ -133,6 +133,72 @@ export const watches: ReadonlyArray<Case> = [
         yield* same("watches", one.watches(), 1)
       })
   ),
+  pair("one who is set again on a node hears of it once", ({ one, root, two }) =>
+    Effect.gen(function*() {
+      const heard: Array<string> = []
+      const watcher = ear(heard)("watcher")
+      yield* one.get(root, watcher)
+      yield* one.get(root, watcher)
+      yield* one.exists(root, watcher)
+      yield* two.set(root, nothing)
+      yield* one.sync(root)
+      yield* same("heard", heard, ["watcher DataChanged"])
+    })),
+  pair(
+    "one who is taken off a node hears of it no more, and others do",
+    ({ one, root, two }) =>
+      Effect.gen(function*() {
+        const path = `${root}/node`
+        const heard: Array<string> = []
+        const [stays, goes] = [ear(heard)("stays"), ear(heard)("goes")]
+        yield* one.create(path, nothing)
+        yield* one.get(root, goes)
+        yield* one.get(path, stays)
+        yield* one.get(path, goes)
+        yield* one.exists(path, goes)
+        yield* one.children(path, goes)
+        yield* same("watches", one.watches(), 3)
+        one.unwatch(path, goes)
+        one.unwatch(path, goes)
+        one.unwatch(`${root}/other`, stays)
+        yield* same("watches after", one.watches(), 2)
+        yield* two.create(`${path}/child`, nothing)
+        yield* two.set(path, nothing)
+        yield* one.sync(root)
+        yield* same("heard", heard.splice(0), ["stays DataChanged"])
+        yield* two.set(root, nothing)
+        yield* one.sync(root)
+        yield* same("heard of the other node", heard, ["goes DataChanged"])
+        yield* same("watches in the end", one.watches(), 0)
+      })
+  ),
+  pair(
+    "one who is taken off and set again, however often, hears of a change once",
+    ({ one, root, two }) =>
+      Effect.gen(function*() {
+        const missing = `${root}/missing`
+        const heard: Array<string> = []
+        const watcher = ear(heard)("watcher")
+        for (let round = 0; round < 20; round++) {
+          yield* one.get(root, watcher)
+          yield* one.children(root, watcher)
+          yield* one.exists(missing, watcher)
+          yield* same("watches", one.watches(), 3)
+          one.unwatch(root, watcher)
+          one.unwatch(missing, watcher)
+          yield* same("watches after", one.watches(), 0)
+        }
+        yield* one.get(root, watcher)
+        yield* two.set(root, nothing)
+        yield* one.sync(root)
+        yield* same("rewritten", heard.splice(0), ["watcher DataChanged"])
+        yield* one.children(root, watcher)
+        yield* one.exists(missing, watcher)
+        yield* two.create(missing, nothing)
+        yield* one.sync(root)
+        yield* same("made", heard.toSorted(), ["watcher ChildrenChanged", "watcher Created"])
+      })
+  ),
   pair("a change of one's own is heard of too", ({ one, root }) =>
     Effect.gen(function*() {
       const heard: Array<string> = []
