@@ -55,6 +55,21 @@ interface Sent {
   readonly body: RequestBody | undefined
   readonly redirected: boolean
   readonly signal: AbortSignal
+  /** What the signal hears of others by, as long as somebody has it. */
+  readonly requests: ReadonlyArray<Request>
+}
+
+/**
+ * The owner of an exchange's body. It keeps the requests, whatever becomes of their promise and their response: a `Request` that nobody has is
+ * collected, and its signal no longer follows that of the caller.
+ */
+class RequestOwner extends BodyOwner {
+  readonly requests: ReadonlyArray<Request>
+
+  constructor(requests: ReadonlyArray<Request>) {
+    super()
+    this.requests = requests
+  }
 }
 
 /** What calls share. */
@@ -66,11 +81,11 @@ interface Shared {
 
 /** One exchange. Throws what the caller gets. */
 const exchange = async ({ call, run, service }: Shared, sent: Sent): Promise<HttpResponse> => {
-  const { body, headers, method, signal, url } = sent
+  const { body, headers, method, requests, signal, url } = sent
   const foreign = service.foreign(url)
   if (foreign !== undefined) throw new FetchFailed(foreign)
   const target = url.pathname + url.search
-  const exit = await run(call({ method, target, headers, body, owner: new BodyOwner() }, signal))
+  const exit = await run(call({ method, target, headers, body, owner: new RequestOwner(requests) }, signal))
   if (Exit.isSuccess(exit)) return exit.value
   if (signal.aborted) throw signal.reason
   const error = Cause.squash(exit.cause) as RpcError
@@ -171,7 +186,8 @@ const fetchOver = (shared: Shared): typeof globalThis.fetch => async (...[input,
   if (foreign !== undefined) throw new FetchFailed(foreign)
   const body = await bodyOf(request, init)
   const headers = fieldsOf(request, url.host)
-  return answer(shared, { method, url, headers, body, redirected: false, signal }, redirectOf(request, init))
+  const requests = input instanceof Request ? [request, input] : [request]
+  return answer(shared, { method, url, headers, body, redirected: false, signal, requests }, redirectOf(request, init))
 }
 
 const client = (options: FetchOptions & Named): Layer.Layer<Fetch, BuildError, "Http/Balanced" | Stack> =>

@@ -65,7 +65,8 @@ const failed = (cause: unknown): Exit.Exit<never, HttpBodyError> =>
 /**
  * Bytes as they come. With `length`, in bytes, that many are announced, and it is an error to have more or less; without, they are sent in
  * chunks. A call with a stream is sent a second time only when its first connection took nothing of it, or when its caller says that it may
- * (`Rpc.idempotent`): the stream runs again then.
+ * (`Rpc.idempotent`): the stream runs again then. One that gives its bytes only once, such as that of a generator, is not for such a call: a
+ * second run of it may be an empty body.
  */
 export const stream = (
   content: Stream.Stream<Uint8Array, unknown>,

@@ -1,5 +1,14 @@
 /** The top of an HTTP stack: calls by method and path, the dispatcher that bounds them, and what becomes of their statuses. */
-import { type Call, type CallContext, Dispatcher, InvalidOption, type RpcError, type Stack } from "@scales-rpc/core"
+import {
+  type Call,
+  type CallContext,
+  Dispatcher,
+  InvalidOption,
+  RequestHeaders,
+  type RpcError,
+  type Stack,
+  Unsendable
+} from "@scales-rpc/core"
 import { wholeNumber } from "@scales-rpc/core/options"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -8,7 +17,7 @@ import type * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { BodyOwner } from "./BodyOwner.ts"
-import { classifier, isIdempotent, serverErrors } from "./classify.ts"
+import { checkedClassifier, isIdempotent } from "./classify.ts"
 import { type HttpError, HttpStatusError, RequestBodyFailed, ResponseTooLarge } from "./errors.ts"
 import { HttpReply, StreamedReply } from "./HttpReply.ts"
 import type { HttpCall, HttpCallOptions, HttpCalls, HttpService } from "./HttpService.ts"
@@ -20,7 +29,8 @@ import {
   isStreamed,
   type RequestHead
 } from "./HttpWire.ts"
-import { invalidField } from "./internal/requestCheck.ts"
+import { fieldsOf, repeatedField } from "./internal/callFields.ts"
+import { invalidPart } from "./internal/requestCheck.ts"
 import { targetOf } from "./internal/target.ts"
 import { traceparentOf } from "./traceparent.ts"
 
@@ -28,9 +38,9 @@ import { traceparentOf } from "./traceparent.ts"
 export interface HttpClientOptions {
   /** How long a call may take, its body included, when its caller says nothing nearer. Default 60 seconds (Scales'). */
   readonly timeout?: Duration.Input | undefined
-  /** Sent with every call, unless that has the same names. Default: none. */
+  /** Sent with every call, unless that, or its `Rpc.context(RequestHeaders, ...)`, has the same names. Default: none. */
   readonly headers?: Readonly<Record<string, string | ReadonlyArray<string>>> | undefined
-  /** Whether a status of 400 to 599 fails a call, with `HttpStatusError`. Default `true`. */
+  /** Whether a status of 400 or above fails a call, with `HttpStatusError`. Default `true`. */
   readonly statusErrors?: boolean | undefined
   /** The most bytes of a body that are taken, for calls that are answered whole. Default 5242880, 5 MB (Finagle's). */
   readonly maxBytes?: number | undefined
@@ -39,7 +49,10 @@ export interface HttpClientOptions {
    * above. The caller gets the response, or the error, all the same.
    */
   readonly failureStatus?: ((status: number) => boolean) | undefined
-  /** Whether calls carry the span that they are made in, as W3C's `traceparent`. Default `true`; without a span nothing is sent. */
+  /**
+   * Whether calls carry the span that they are made in, as W3C's `traceparent`. Default `true`; nothing is sent without a span, for one whose
+   * ids are not W3C's, and where `HttpClient.TracerPropagationEnabled` of Effect is off.
+   */
   readonly traceparent?: boolean | undefined
   /** Entries that every call carries, over what its caller set. Default: none. */
   readonly context?: CallContext | undefined
@@ -64,27 +77,23 @@ interface Shared {
 
 type Sink = (typeof HttpWire)["Balanced"]["Service"]
 
-const fieldsOf = (headers: HttpCallOptions["headers"]): Array<readonly [string, string]> => {
-  const fields: Array<readonly [string, string]> = []
-  for (const [given, value] of Object.entries(headers ?? {})) {
-    const name = given.toLowerCase()
-    if (typeof value === "string") fields.push([name, value])
-    else for (const each of value) fields.push([name, each])
-  }
-  return fields
-}
-
-/** The fields of one call: its own, and those of the client whose names it does not have. */
+/** The fields of one call: its own, and those of the client whose names neither it has nor its context, which the transport adds. */
 const headersOf = (
   shared: Shared,
   options: HttpCallOptions,
+  { context }: Call,
   fiber: Fiber.Fiber<unknown, unknown>
 ): Array<readonly [string, string]> => {
   const fields = fieldsOf(options.headers)
   const names = new Set(fields.map(([name]) => name))
-  for (const field of shared.headers) if (!names.has(field[0])) fields.push(field)
   const contentType = options.body?.contentType
-  if (contentType !== undefined && !names.has("content-type")) fields.push(["content-type", contentType])
+  if (contentType !== undefined && !names.has("content-type")) {
+    fields.push(["content-type", contentType])
+    names.add("content-type")
+  }
+  const given = context.isEmpty ? undefined : context.get(RequestHeaders)
+  if (given !== undefined) { for (const [name] of given) names.add(name.toLowerCase()) }
+  for (const field of shared.headers) if (!names.has(field[0])) fields.push(field)
   const traceparent = shared.traceparent && !names.has("traceparent") ? traceparentOf(fiber) : undefined
   if (traceparent !== undefined) fields.push(["traceparent", traceparent])
   return fields
@@ -102,16 +111,16 @@ const exchange = (
     const encoded = options.body?.encode()
     if (encoded !== undefined && Exit.isFailure(encoded)) return Effect.failCause(encoded.cause)
     const body = encoded?.value
-    const head: RequestHead = {
-      method,
-      target: targetOf(path, options.query),
-      headers: headersOf(shared, options, fiber),
-      body
-    }
-    const request = { ...head, ...how }
+    const target = targetOf(path, options.query)
     const streamed = isStreamed(body)
     const called = shared.methodOf(method, !streamed && isIdempotent(method))
-    const sent = shared.dispatch(called, (call) => shared.send(request, call))
+    const sent = shared.dispatch(called, (call) => {
+      const headers = headersOf(shared, options, call, fiber)
+      const invalid = repeatedField(headers)
+      if (invalid !== undefined) return Effect.fail(new Unsendable({ what: invalid.message, cause: invalid }))
+      const head: RequestHead = { method, target, headers, body }
+      return shared.send({ ...head, ...how }, call)
+    })
     return streamed ? Effect.mapError(sent, unwrapped) : sent
   })
 
@@ -137,6 +146,10 @@ const request = (
   options: HttpCallOptions
 ): Effect.Effect<HttpReply, HttpError> => {
   const collect = options.maxBytes ?? shared.maxBytes
+  if (!Number.isSafeInteger(collect) || collect < 0) {
+    const invalid = new InvalidOption({ option: "maxBytes", got: collect, expected: "a whole number from 0 on" })
+    return Effect.fail(new Unsendable({ what: invalid.message, cause: invalid }))
+  }
   const statusErrors = options.statusErrors ?? shared.statusErrors
   return Effect.flatMap(
     exchange(shared, method, path, options, { collect }),
@@ -152,11 +165,10 @@ const request = (
 }
 
 /** The first bytes of a body, as many as come of them. */
-const firstBytes = (body: BodyStream, got = nothing): Effect.Effect<Uint8Array, RpcError> =>
+const firstBytes = (body: BodyStream, got = nothing): Effect.Effect<Uint8Array> =>
   got.length >= errorBytes ? Effect.succeed(got) : Effect.matchEffect(body.next, {
-    // The status says more than how its body ended.
-    onFailure: (error) =>
-      error._tag === "Timeout" || error._tag === "StackClosed" ? Effect.fail(error) : Effect.succeed(got),
+    // The status says more than how its body ended, be that by the deadline.
+    onFailure: () => Effect.succeed(got),
     onSuccess: (chunk) => chunk === undefined ? Effect.succeed(got) : firstBytes(body, Buffer.concat([got, chunk]))
   })
 
@@ -190,13 +202,13 @@ const stream = (
 /** Checks the fields that every call has. */
 const checkedHeaders = (headers: HttpClientOptions["headers"]): Effect.Effect<HeaderFields, InvalidOption> => {
   const fields = fieldsOf(headers)
-  for (const [name, value] of fields) {
-    const wrong = invalidField(name, value)
-    if (wrong === undefined) continue
-    // Not its value: that may be a secret.
-    return Effect.fail(new InvalidOption({ option: `headers.${name}`, got: "a field", expected: wrong.message }))
-  }
-  return Effect.succeed(fields)
+  const wrong = repeatedField(fields) ??
+    invalidPart({ method: "GET", target: "/", headers: fields, body: undefined, collect: 0 })
+  const name = wrong?.name ?? fields.find(([name]) => name === "content-length")?.[0]
+  if (name === undefined) return Effect.succeed(fields)
+  const expected = wrong?.message ?? "no such field: calls have bodies of different lengths"
+  // Not its value: that may be a secret.
+  return Effect.fail(new InvalidOption({ option: `headers.${name}`, got: "a field", expected }))
 }
 
 /**
@@ -216,7 +228,7 @@ export const client = <Self, Id extends string>(
         timeout: options.timeout ?? "60 seconds",
         context: options.context
       })
-      const classify = classifier(options.failureStatus ?? serverErrors)
+      const classify = yield* checkedClassifier(options.failureStatus)
       const methods = new Map<string, Dispatcher.CalledMethod>()
       const shared: Shared = {
         dispatch,

@@ -49,7 +49,7 @@ export interface HttpStackOptions extends HttpTransport.HttpTransportOptions, Re
  * a `transport` of one's own), and of the parts that every stack has.
  */
 export interface HttpOptions extends HttpClientOptions, HttpStackOptions {
-  /** Who calls, sent with every call when `finagle` is on; it beats one that a caller set. Default: none is sent. */
+  /** Who calls, sent with every call; it beats one that a caller set. Needs `finagle`, or a `transport` of one's own. Default: none is sent. */
   readonly clientId?: string | undefined
 }
 
@@ -142,6 +142,14 @@ export const layer: {
     return Layer.effect(
       service,
       Effect.fail(new InvalidOption({ option: "clientId", got: clientId, expected: "what may be in a header" }))
+    )
+  }
+  if (clientId !== undefined && options.finagle !== true && options.transport === undefined) {
+    return Layer.effect(
+      service,
+      Effect.fail(
+        new InvalidOption({ option: "clientId", got: clientId, expected: "`finagle` with it, which sends it" })
+      )
     )
   }
   const context = clientId === undefined

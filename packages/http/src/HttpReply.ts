@@ -18,7 +18,7 @@ class Head {
     this.response = response
   }
 
-  /** 200 to 599. */
+  /** 200 to 999. */
   get status(): number {
     return this.response.status
   }

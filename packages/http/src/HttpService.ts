@@ -13,13 +13,20 @@ export type QueryValue = string | number | boolean
 export interface HttpCallOptions {
   /** Added to the path, percent-encoded; a list is a name several times, `undefined` is left out. Default: none. */
   readonly query?: Readonly<Record<string, QueryValue | ReadonlyArray<QueryValue> | undefined>> | undefined
-  /** Header fields, over those of the client with the same names; a list is a field several times. Default: none. */
+  /**
+   * Header fields, over those of the client, and of `Rpc.context(RequestHeaders, ...)`, with the same names, whatever their case; of two that
+   * differ in case only, the last. A list is a field several times, which `authorization`, `content-type` and `host` may not be.
+   * Default: none.
+   */
   readonly headers?: Readonly<Record<string, string | ReadonlyArray<string>>> | undefined
   /** See `HttpBody`. Default: none. */
   readonly body?: HttpBody | undefined
-  /** Whether a status of 400 to 599 fails the call, with `HttpStatusError`. Default: as the client says, `true` unless told. */
+  /** Whether a status of 400 or above fails the call, with `HttpStatusError`. Default: as the client says, `true` unless told. */
   readonly statusErrors?: boolean | undefined
-  /** The most bytes of the body that are taken, for calls that are answered whole. Default: as the client says, 5 MB unless told. */
+  /**
+   * The most bytes of the body that are taken, for calls that are answered whole: a whole number from 0 on, or the call fails with `Unsendable`,
+   * whose cause is an `InvalidOption`. Default: as the client says, 5 MB unless told.
+   */
   readonly maxBytes?: number | undefined
 }
 

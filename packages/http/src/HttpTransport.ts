@@ -13,7 +13,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { HttpWire } from "./HttpWire.ts"
-import { Connection, type ConnectionCounts, type ConnectionOptions } from "./internal/Connection.ts"
+import type { Connection, ConnectionCounts, ConnectionOptions } from "./internal/Connection.ts"
 import { finagleFields, givenFields } from "./internal/contexts.ts"
 
 /** Options of the transport. */
@@ -33,14 +33,15 @@ export interface HttpTransportOptions {
    */
   readonly maxHeaderBytes?: number | undefined
   /**
-   * Sends Finagle's header fields: the deadline, which attempt it is, the client's id (`ClientId`), the trace (`Trace`, as B3), and that a
-   * request with a body may come again when it is refused. Default: none is sent.
+   * Sends Finagle's header fields: the deadline, which attempt it is, whether it is a hedge's second, the client's id (`ClientId`), the trace
+   * (`Trace`, as B3), and that a request with a body may come again when it is refused. Default: none is sent.
    */
   readonly finagle?: boolean | undefined
 }
 
 /** What all connections of a transport share. */
 interface Shared {
+  readonly open: (options: ConnectionOptions) => Connection
   readonly connectTimeoutMillis: number
   readonly tls: Tls.TlsClient | undefined
   readonly connection: Omit<ConnectionOptions, "endpoint" | "socket">
@@ -49,7 +50,7 @@ interface Shared {
 
 const connect = (shared: Shared, endpoint: Endpoint) =>
   Effect.gen(function*() {
-    const { connection: options, connectTimeoutMillis, connections, tls } = shared
+    const { connection: options, connectTimeoutMillis, connections, open, tls } = shared
     const socket = yield* Socket.open(endpoint, { connectTimeoutMillis, tls })
     if (options.http2 && tls !== undefined && !("alpnProtocol" in socket && socket.alpnProtocol === "h2")) {
       const cause = "the server does not speak HTTP/2"
@@ -57,7 +58,7 @@ const connect = (shared: Shared, endpoint: Endpoint) =>
     }
     const connection = yield* Effect.acquireRelease(
       Effect.sync(() => {
-        const made = new Connection({ ...options, endpoint, socket })
+        const made = open({ ...options, endpoint, socket })
         connections.set(made, endpoint)
         return made
       }),
@@ -82,10 +83,13 @@ const connect = (shared: Shared, endpoint: Endpoint) =>
  *
  * What is undici's, over HTTP/1.1: a connection ends after `HEAD`, and after a `GET` or `DELETE` with a body, since servers are known that
  * answer those with bytes which nobody expects; one whose server announces an end of its patience (`keep-alive: timeout=`) ends 2 seconds
- * before it; and 100 Continue, for which nothing here asks, is a `ProtocolError`.
+ * before it, and when it has been idle for 600 seconds however late that is. Refused with `ProtocolError`, though RFC 9110 allows them or
+ * leaves it open, are 100 Continue, for which nothing here asks; a `content-length` that is there twice, with the same number; and one with
+ * blanks behind its number.
  *
  * Interrupting a call, its deadline, and cancelling a body that still comes close the connection over HTTP/1.1, and reset the stream over
- * HTTP/2.
+ * HTTP/2; of a request with a body they close the connection there too, and a streamed body is refused with `Unsendable`: undici 8.12 on
+ * Node 24 was seen to block the process for ever when such a stream is reset.
  */
 export const layer = (
   options: HttpTransportOptions = {}
@@ -99,8 +103,11 @@ export const layer = (
       const connectTimeoutMillis = yield* durationMillis("connectTimeout", options.connectTimeout, 1000, 1)
       const maxHeaderBytes = yield* wholeNumber("maxHeaderBytes", options.maxHeaderBytes, 16_384, 256)
       const tls = options.tls === undefined ? undefined : yield* Tls.client(options.tls, http2 ? ["h2"] : [])
+      // undici sets a global, and takes longer to load than all of this: not for whoever only imports it.
+      const { Connection } = yield* Effect.promise(() => import("./internal/Connection.ts"))
       const counts: ConnectionCounts = { calls: 0, abandoned: 0, idleClosed: 0, protocolErrors: 0 }
       const shared: Shared = {
+        open: (connection) => new Connection(connection),
         connectTimeoutMillis,
         tls,
         connection: {
@@ -111,7 +118,7 @@ export const layer = (
           now: stack.now,
           fieldsFor: finagle
             ? (request, attempt) => finagleFields(request, attempt, stack.now(), stack.deadlines.ahead, stack.random)
-            : (_, attempt) => givenFields(attempt)
+            : givenFields
         },
         connections: new Map()
       }

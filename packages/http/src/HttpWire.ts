@@ -36,7 +36,8 @@ export interface RequestHead {
   readonly target: string
   /**
    * As they are sent, without those that belong to the connection: `connection`, `keep-alive`, `proxy-connection`, `transfer-encoding`,
-   * `upgrade` and `expect` are refused, and a `content-length` that is not the body's. Without `host`, the endpoint's address is sent.
+   * `upgrade`, `http2-settings`, `expect` and any `te` but `trailers` are refused, and a `content-length` that is not the body's. Without
+   * `host`, the endpoint's address is sent.
    */
   readonly headers: HeaderFields
   readonly body: RequestBody | undefined
@@ -61,7 +62,7 @@ export type HttpRequest = CollectedRequest | StreamedRequest
 
 /**
  * A response's body that still comes. While it does, the attempt lasts: its connection and its load are held, and the deadline of the call
- * counts. It is one reader's.
+ * counts. It is one reader's: several that wait at once are served in the order in which they came, each with other bytes.
  */
 export interface BodyStream {
   /**
@@ -78,7 +79,7 @@ export interface BodyStream {
 
 /** A response, whatever its status. */
 export interface HttpResponse {
-  /** 200 to 599; what comes with 1xx before it is passed over. */
+  /** 200 to 999: HTTP has none from 600 on, but servers have. What comes with 1xx before it is passed over. */
   readonly status: number
   /** The text beside the status; empty over HTTP/2. */
   readonly reason: string

@@ -1,5 +1,6 @@
 /** Which responses count against the endpoint that they came from. */
-import { type Classifier, classifyExit } from "@scales-rpc/core"
+import { type Classifier, classifyExit, InvalidOption } from "@scales-rpc/core"
+import * as Effect from "effect/Effect"
 import type { HttpResponse } from "./HttpWire.ts"
 
 /** The default: the statuses from 500 on, as tower has it; 4xx are the caller's. */
@@ -15,6 +16,14 @@ export const classifier = (failure: (status: number) => boolean = serverErrors):
   const response = exit.value as HttpResponse
   return response.body instanceof Uint8Array && failure(response.status) ? "failure" : "success"
 }
+
+/** `classifier`, of an option. Fails with `InvalidOption` for what is no function. */
+export const checkedClassifier = (
+  failureStatus: ((status: number) => boolean) | undefined
+): Effect.Effect<Classifier, InvalidOption> =>
+  failureStatus === undefined || typeof failureStatus === "function"
+    ? Effect.succeed(classifier(failureStatus))
+    : Effect.fail(new InvalidOption({ option: "failureStatus", got: failureStatus, expected: "a function" }))
 
 /** Methods that may be executed twice (RFC 9110, 9.2.2). */
 const repeatable = new Set(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"])

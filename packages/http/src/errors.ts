@@ -35,7 +35,7 @@ export class RequestBodyFailed extends Failure("RequestBodyFailed")<{ readonly c
   }
 }
 
-/** A status of 400 to 599. It shows no header of the request. */
+/** A status of 400 or above. It shows no header of the request. */
 export class HttpStatusError extends Failure("HttpStatusError")<{
   readonly method: string
   /** Path without query. */
@@ -44,7 +44,7 @@ export class HttpStatusError extends Failure("HttpStatusError")<{
   /** The text beside the status; empty over HTTP/2. */
   readonly reason: string
   readonly headers: HeaderFields
-  /** The first bytes of the body, 4096 at most. */
+  /** The first bytes of the body, 4096 at most; of a streamed call's fewer, if it broke or the time was over before. */
   readonly body: Uint8Array
 }> {
   /** The server has answered. */

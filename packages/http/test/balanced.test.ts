@@ -21,6 +21,7 @@ import { HttpBody, HttpClient, type HttpClientError, HttpClientRequest, type Htt
 import { EventEmitter, once } from "node:events"
 import * as NodeHttp2 from "node:http2"
 import * as NodeHttps from "node:https"
+import { Readable } from "node:stream"
 import { inspect } from "node:util"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
@@ -170,6 +171,13 @@ describe("a URL", () => {
     }))
 })
 
+it.effect("a failureStatus that is no function fails the build", () =>
+  Effect.gen(function*() {
+    const failureStatus = 5 as unknown as (status: number) => boolean
+    const error = yield* Effect.flip(client("tcp://127.0.0.1:1", { failureStatus }))
+    assert.deepInclude(error, { _tag: "InvalidOption", option: "failureStatus" })
+  }))
+
 it.live("its options come from a Config too", () =>
   Effect.gen(function*() {
     const { uri } = yield* listen(echo)
@@ -293,6 +301,60 @@ describe("a request", () => {
       const error = yield* Effect.flip(http.post("/", { body }))
       assert.deepStrictEqual(told(error), ["EncodeError", "RequestBodyFailed"])
       assert.include(((error.cause as RequestBodyFailed).cause as Error).message, "disk")
+    }))
+})
+
+describe("a body that can be read once", () => {
+  const bytes = (text: string) => new TextEncoder().encode(text)
+  const generator = async function*() {
+    yield bytes("hello ")
+    yield bytes("world")
+  }
+  const same = (): AsyncIterable<Uint8Array> => {
+    const iterator = generator()
+    return { [Symbol.asyncIterator]: () => iterator }
+  }
+  const kinds: ReadonlyArray<readonly [string, () => unknown]> = [
+    ["a generator", generator],
+    ["an iterable with one iterator", same],
+    ["a ReadableStream", () => ReadableStream.from(generator())],
+    ["a stream of Node's", () => Readable.from(generator(), { objectMode: false })]
+  ]
+  /** Breaks the first connection when it has some of the body. */
+  const breaking = Effect.gen(function*() {
+    const bodies: Array<string> = []
+    let requests = 0
+    const made = yield* serving((request, response) => {
+      if (++requests === 1) return void request.once("data", () => response.destroy())
+      const chunks: Array<Buffer> = []
+      request.on("data", (chunk: Buffer) => chunks.push(chunk))
+      request.on("end", () => {
+        bodies.push(Buffer.concat(chunks).toString())
+        response.end()
+      })
+    })
+    return { ...made, bodies }
+  })
+
+  for (const [kind, make] of kinds) {
+    it.live(`is not sent as an empty one the second time: ${kind}`, () =>
+      Effect.gen(function*() {
+        const { bodies, http } = yield* breaking
+        const request = HttpClientRequest.setBody(HttpClientRequest.put("/"), HttpBody.raw(make()))
+        const again = yield* Effect.flip(Rpc.idempotent(http.execute(request)))
+        assert.deepStrictEqual(told(again), ["EncodeError", "RequestBodyFailed"])
+        const later = yield* Effect.flip(http.execute(request))
+        assert.deepStrictEqual(told(later), ["EncodeError", "RequestBodyFailed"])
+        assert.deepStrictEqual(bodies, [])
+      }))
+  }
+
+  it.live("is told from one that can be read again", () =>
+    Effect.gen(function*() {
+      const { bodies, http } = yield* breaking
+      const body = HttpBody.raw({ [Symbol.asyncIterator]: generator })
+      yield* Rpc.idempotent(http.put("/", { body }))
+      assert.deepStrictEqual(bodies, ["hello world"])
     }))
 })
 

@@ -4,6 +4,8 @@ import { Seed } from "@scales-rpc/core/testing"
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Exit, Fiber, Layer, Scope } from "effect"
 import { inspect } from "node:util"
+import { setFlagsFromString } from "node:v8"
+import { runInNewContext } from "node:vm"
 import { Fetch, FetchFailed, FetchUnsupported, ForeignUrl, type InvalidRequest } from "../src/index.ts"
 import { echo, listen } from "./nodeServer.ts"
 import * as Raw from "./raw.ts"
@@ -242,20 +244,22 @@ describe("a response", () => {
       assert.strictEqual(load(stack), 0)
     }))
 
-  it.live("that the platform cannot have fails, and frees its connection", () =>
-    Effect.gen(function*() {
-      const peer = yield* Raw.listen
-      const { fetch, stack } = yield* open(`tcp://127.0.0.1:${peer.port}`)
-      const calling = rejection(fetch("/"))
-      const server = yield* Effect.andThen(start(calling), peer.accept)
-      yield* server.request
-      server.write("HTTP/1.1 799 Odd\r\ncontent-length: 5\r\n\r\nab")
-      const error = yield* calling
-      assert.instanceOf(error, FetchFailed)
-      assert.instanceOf(error.cause, RangeError)
-      assert.strictEqual(load(stack), 0)
-      yield* server.ended
-    }))
+  for (const [head, kind] of [["600 Odd", RangeError], ["799 Odd", RangeError], ["200 \u2713", TypeError]] as const) {
+    it.live(`of ${head}, which the platform cannot have, fails, and frees its connection`, () =>
+      Effect.gen(function*() {
+        const peer = yield* Raw.listen
+        const { fetch, stack } = yield* open(`tcp://127.0.0.1:${peer.port}`)
+        const calling = rejection(fetch("/"))
+        const server = yield* Effect.andThen(start(calling), peer.accept)
+        yield* server.request
+        server.socket.write(`HTTP/1.1 ${head}\r\ncontent-length: 5\r\n\r\nab`)
+        const error = yield* calling
+        assert.instanceOf(error, FetchFailed)
+        assert.instanceOf(error.cause, kind)
+        assert.strictEqual(load(stack), 0)
+        yield* server.ended
+      }))
+  }
 
   it.live("that is left frees its connection", () =>
     Effect.gen(function*() {
@@ -419,6 +423,60 @@ describe("an AbortSignal", () => {
       assert.strictEqual(yield* Fiber.join(reading), gone)
       assert.strictEqual(load(stack), 0)
       yield* next.ended
+    }))
+
+  /** Collects what nobody has; of what is held weakly in one turn, only a later one can. */
+  const collected = Effect.promise(async () => {
+    setFlagsFromString("--expose-gc")
+    const collect: () => void = runInNewContext("gc")
+    for (let i = 0; i < 10; i++) {
+      collect()
+      await new Promise(setImmediate)
+    }
+  })
+  const arguments_: ReadonlyArray<readonly [string, (signal: AbortSignal) => Parameters<typeof globalThis.fetch>]> = [
+    ["a second argument", (signal) => ["/", { signal }]],
+    ["a Request", (signal) => [new Request("http://users/", { signal })]],
+    ["a Request with another on top", (signal) => [new Request("http://users/", { signal }), { headers: { a: "b" } }]]
+  ]
+  for (const [where, argumentsOf] of arguments_) {
+    it.live(`of ${where} is heard after a garbage collection, before the head and behind it`, () =>
+      Effect.gen(function*() {
+        const peer = yield* Raw.listen
+        const { fetch, stack } = yield* open(`tcp://127.0.0.1:${peer.port}`)
+        const gone = new Error("gone")
+        for (const head of ["", "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\na"]) {
+          const controller = new AbortController()
+          const calling = fetch(...argumentsOf(controller.signal))
+          const failing = rejection(head === "" ? calling : calling.then((response) => response.text()))
+          const server = yield* Effect.andThen(start(failing), peer.accept)
+          yield* server.request
+          server.write(head)
+          if (head !== "") yield* settle(Promise.resolve(calling).then(() => {}))
+          yield* collected
+          assert.strictEqual(load(stack), 1)
+          controller.abort(gone)
+          assert.strictEqual(yield* failing, gone)
+          assert.strictEqual(load(stack), 0)
+          yield* server.ended
+        }
+      }))
+  }
+
+  it.live("frees the connection of a response that nobody has any more, after a garbage collection too", () =>
+    Effect.gen(function*() {
+      const peer = yield* Raw.listen
+      const { fetch, stack } = yield* open(`tcp://127.0.0.1:${peer.port}`)
+      const controller = new AbortController()
+      const calling = yield* start(settle(fetch("/", { signal: controller.signal }).then(() => {})))
+      const server = yield* peer.accept
+      yield* server.request
+      server.write("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\na")
+      yield* Fiber.join(calling)
+      yield* collected
+      controller.abort()
+      yield* server.ended
+      assert.strictEqual(load(stack), 0)
     }))
 })
 

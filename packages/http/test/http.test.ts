@@ -4,20 +4,25 @@ import {
   type Call,
   ClientId,
   describe as described,
+  Hedge,
+  RequestHeaders,
   Rpc,
   StackClosed,
   Stacks,
   type StackShape,
   Trace,
+  type Unsendable,
   WatermarkPool
 } from "@scales-rpc/core"
 import { Seed } from "@scales-rpc/core/testing"
 import { assert, describe, it } from "@effect/vitest"
-import { Config, ConfigProvider, Context, Effect, Exit, Fiber, Layer, Schema, Scope, Stream } from "effect"
+import { Config, ConfigProvider, Context, Effect, Exit, Fiber, Layer, Schema, Scope, Stream, Tracer } from "effect"
+import { TracerPropagationEnabled } from "effect/http/HttpClient"
 import {
   Http,
   HttpBody,
   HttpBodyError,
+  type HttpCallOptions,
   type HttpError,
   type HttpRequest,
   HttpService,
@@ -196,7 +201,7 @@ describe("a status", () => {
       ({ uri }) => client(uri, options)
     )
 
-  for (const status of [400, 404, 500, 599]) {
+  for (const status of [400, 404, 500, 599, 600, 999]) {
     it.live(`of ${status} is an error with its code, reason and the first bytes of its body`, () =>
       Effect.gen(function*() {
         const { users } = yield* answering(status, "x".repeat(5000))
@@ -242,6 +247,24 @@ describe("a status", () => {
       yield* until("the connection is free", () => load(stack) === 0)
     }))
 
+  for (const how of ["is late", "breaks"]) {
+    it.live(`is told by a streamed call whose body ${how}`, () =>
+      Effect.gen(function*() {
+        const { server, users } = yield* scripted((connection) =>
+          Effect.gen(function*() {
+            yield* connection.request
+            connection.write("HTTP/1.1 503 Busy\r\ncontent-length: 50\r\n\r\nfirst words")
+            if (how === "breaks") connection.end()
+            yield* connection.ended
+          })
+        )
+        const error = yield* Effect.scoped(users.stream("GET", "/")).pipe(Rpc.deadline("200 millis"), Effect.flip)
+        if (!(error instanceof HttpStatusError)) throw new Error(String(error))
+        assert.deepStrictEqual([error.status, error.text], [503, "first words"])
+        assert.strictEqual(server.accepted(), 1)
+      }))
+  }
+
   it.live("of 500 and above marks an endpoint dead in the end, of 4xx does not", () =>
     Effect.gen(function*() {
       for (const [status, failures] of [[500, 1], [404, 0]] as const) {
@@ -264,6 +287,17 @@ describe("the size of an answer", () => {
       const error = yield* Effect.flip(users.get("/"))
       assert.isTrue(error instanceof ResponseTooLarge && error.limit === 999 && error.status === 200)
       assert.strictEqual((yield* users.get("/", { maxBytes: 1000 })).bytes.length, 1000)
+    }))
+
+  it.live("has to be a whole number in a call too, or nothing is sent", () =>
+    Effect.gen(function*() {
+      const { server, users } = yield* echoing()
+      for (const maxBytes of [NaN, -1, 1.5, Infinity, "5" as unknown as number]) {
+        const error = yield* Effect.flip(users.get("/", { maxBytes }))
+        assert.deepStrictEqual(told(error), ["Unsendable", "no"])
+        assert.deepInclude((error as Unsendable).cause, { _tag: "InvalidOption", option: "maxBytes", got: maxBytes })
+      }
+      assert.strictEqual(server.accepted(), 0)
     }))
 })
 
@@ -593,6 +627,91 @@ describe("what travels with a call", () => {
       assert.isUndefined(headers["traceparent"])
     }))
 
+  it.live("is no span whose ids W3C does not have, or that is not to be propagated", () =>
+    Effect.gen(function*() {
+      const { users } = yield* echoing()
+      const sent = <E, R>(around: (self: Effect.Effect<unknown, HttpError>) => Effect.Effect<unknown, E, R>) =>
+        Effect.gen(function*() {
+          let headers: Readonly<Record<string, unknown>> = {}
+          yield* around(
+            Effect.map(Effect.flatMap(users.get("/"), (reply) => reply.json(Echoed)), (echoed) => {
+              headers = echoed.headers
+            })
+          )
+          assert.isDefined(headers["host"])
+          return headers["traceparent"]
+        })
+      const under = (traceId: string, spanId: string) =>
+        sent(Effect.withParentSpan(Tracer.externalSpan({ traceId, spanId, sampled: true })))
+      assert.strictEqual(yield* under("ABC", "7"), `00-${"abc".padStart(32, "0")}-${"7".padStart(16, "0")}-01`)
+      for (const id of ["noop", "a\r\nb", "", "0", "1".repeat(33)]) assert.isUndefined(yield* under(id, "7"), id)
+      for (const id of ["noop", "a\r\nb", "", "0", "12345678901234567"]) assert.isUndefined(yield* under("7", id), id)
+      assert.isUndefined(yield* sent((self) => Effect.withTracerEnabled(Effect.withSpan(self, "s"), false)))
+      const external = Effect.withParentSpan(Tracer.externalSpan({ traceId: "1", spanId: "2" }))
+      assert.isDefined(yield* sent(external))
+      for (const [off, value] of [[TracerPropagationEnabled, false], [Tracer.DisablePropagation, true]] as const) {
+        assert.isUndefined(yield* sent((self) => Effect.provideService(external(self), off, value)))
+      }
+    }))
+
+  /** What a POST's fields were, line by line, but for the transport's. */
+  const linesOf = (
+    headers: NonNullable<Http.HttpOptions["headers"]>,
+    options: HttpCallOptions,
+    given: ReadonlyArray<readonly [string, string]>
+  ) =>
+    Effect.scoped(Effect.gen(function*() {
+      const peer = yield* Raw.listen
+      const { users } = yield* client(`tcp://127.0.0.1:${peer.port}`, { headers })
+      yield* start(Effect.exit(Rpc.context(RequestHeaders, given)(users.post("/", options))))
+      const server = yield* peer.accept
+      const request = yield* server.request
+      server.write(Raw.ok(""))
+      return request.headers.filter((line) => /^(authorization|content-type|x-)/i.test(line))
+    }))
+
+  it.live("are fields of the caller's context, over the client's and under those of the call", () =>
+    Effect.gen(function*() {
+      const headers = { Authorization: "client" }
+      assert.deepStrictEqual(yield* linesOf(headers, {}, [["x-a", "1"], ["X-A", "2"]]), [
+        "authorization: client",
+        "x-a: 1",
+        "X-A: 2"
+      ])
+      assert.deepStrictEqual(
+        yield* linesOf(headers, { headers: { authorization: "mine", "X-a": "1" } }, [["Authorization", "o"], [
+          "x-A",
+          "o"
+        ]]),
+        ["authorization: mine", "x-a: 1"]
+      )
+      assert.deepStrictEqual(yield* linesOf(headers, {}, [["authorization", "first"], ["Authorization", "last"]]), [
+        "Authorization: last"
+      ])
+    }))
+
+  it.live("has one content-type and one authorization, or is not sent", () =>
+    Effect.gen(function*() {
+      const body = HttpBody.text("x", "call/body")
+      const type = { "content-type": "client/x" }
+      assert.deepStrictEqual(yield* linesOf(type, { body }, [["Content-Type", "o/o"]]), ["content-type: call/body"])
+      assert.deepStrictEqual(
+        yield* linesOf(type, { body, headers: { "Content-Type": "a/b", "content-type": "c/d" } }, []),
+        [
+          "content-type: c/d"
+        ]
+      )
+      const { server, users } = yield* echoing()
+      for (const name of ["Authorization", "content-type", "Host"]) {
+        const error = yield* Effect.flip(users.get("/", { headers: { [name]: ["a", "b"] } }))
+        assert.deepStrictEqual(told(error), ["Unsendable", "no"])
+        assert.deepInclude((error as Unsendable).cause, { _tag: "InvalidRequest", name: name.toLowerCase() })
+      }
+      assert.strictEqual(server.accepted(), 0)
+      const absent = yield* Effect.flip(users.get("/", { headers: { "x-a": undefined as unknown as string } }))
+      assert.deepInclude((absent as Unsendable).cause, { _tag: "InvalidRequest", name: "x-a" })
+    }))
+
   it.live("are Finagle's fields when they are asked for", () =>
     Effect.gen(function*() {
       const { users } = yield* echoing({ finagle: true, clientId: "scales" })
@@ -614,14 +733,21 @@ describe("what travels with a call", () => {
         [headers["x-b3-parentspanid"], headers["x-b3-sampled"], headers["x-b3-flags"]],
         ["0000000000000003", "true", "0"]
       )
+      const backup = "finagle-ctx-com.twitter.finagle.backuprequest"
+      assert.isUndefined(headers[backup])
+      const second = yield* Rpc.context(Hedge.BackupRequest, true)(users.get("/"))
+      assert.strictEqual((yield* second.json(Echoed)).headers[backup], "1")
       const get = yield* (yield* users.get("/")).json(Echoed)
       assert.isUndefined(get.headers["finagle-http-retryable-request"])
     }))
 
   it.live("are none of Finagle's unless they are", () =>
     Effect.gen(function*() {
-      const { users } = yield* echoing({ clientId: "scales" })
-      const { headers } = yield* (yield* users.get("/")).json(Echoed)
+      const { users } = yield* echoing()
+      const { headers } = yield* (yield* users.get("/").pipe(
+        Rpc.context(ClientId, "scales"),
+        Rpc.context(Hedge.BackupRequest, true)
+      )).json(Echoed)
       assert.deepStrictEqual(Object.keys(headers).filter((name) => /finagle|b3/.test(name)), [])
     }))
 
@@ -644,7 +770,13 @@ describe("options", () => {
     ["maxHeaderBytes", { maxHeaderBytes: 1 }, "maxHeaderBytes"],
     ["connectTimeout", { connectTimeout: 0 }, "connectTimeout"],
     ["a header", { headers: { "x-a": "a\r\nb" } }, "headers.x-a"],
-    ["clientId", { clientId: "a\nb" }, "clientId"]
+    ["a header that is no text", { headers: { "x-a": 5 as unknown as string } }, "headers.x-a"],
+    ["a header that has to be alone", { headers: { Authorization: ["a", "b"] } }, "headers.authorization"],
+    ["a host that is there twice", { headers: { host: ["a", "b"] } }, "headers.host"],
+    ["the length of a body", { headers: { "Content-Length": "0" } }, "headers.content-length"],
+    ["failureStatus", { failureStatus: 5 as unknown as () => boolean }, "failureStatus"],
+    ["clientId", { clientId: "a\nb", finagle: true }, "clientId"],
+    ["clientId without finagle", { clientId: "a" }, "clientId"]
   ]
   it.effect.each(wrong)("%s out of its range fails the build", ([, options, option]) =>
     Effect.gen(function*() {

@@ -128,6 +128,31 @@ describe("a streamed body", () => {
       assert.deepStrictEqual(connection.ends, ["failure"])
     }))
 
+  const last: ReadonlyArray<readonly [string, string]> = [
+    ["that has no length", "\r\nabc"],
+    ["of announced length, the last of its connection", "connection: close\r\ncontent-length: 9\r\n\r\nabc"],
+    ["in chunks, the last of its connection", "connection: close\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n"],
+    ["of announced length", "content-length: 9\r\n\r\nabc"]
+  ]
+  it.live.each(last)(
+    "%s, is not ended by a reset: it fails with what has happened",
+    ([, rest]) =>
+      Effect.gen(function*() {
+        const connection = yield* connected()
+        const calling = yield* start(connection.send(streamed()))
+        yield* connection.server.request
+        connection.server.write(`HTTP/1.1 200 OK\r\n${rest}`)
+        const body = bodyOf(yield* Fiber.join(calling))
+        assert.strictEqual(text(yield* body.next), "abc")
+        connection.server.reset()
+        const error = yield* Effect.flip(body.next)
+        assert.deepStrictEqual(told(error), ["ConnectionClosed", "maybe"])
+        assert.include(error.message, "ECONNRESET")
+        yield* isOver(connection)
+        assert.deepStrictEqual([connection.status.fault, connection.ends], [undefined, ["failure"]])
+      })
+  )
+
   it.live("that is cancelled closes the connection, and whoever waits for it is told", () =>
     Effect.gen(function*() {
       const connection = yield* connected()

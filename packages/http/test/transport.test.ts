@@ -1,8 +1,8 @@
 // One connection of HTTP/1.1 on a real socket: what a response is, and what becomes of a call when its connection does not behave.
-import { Abort, ConnectionClosed, RequestHeaders, type RpcError } from "@scales-rpc/core"
+import { Abort, ConnectionClosed, Endpoint, RequestHeaders, type RpcError } from "@scales-rpc/core"
 import { assert, describe, it, vi } from "@effect/vitest"
 import { CallContext } from "@scales-rpc/core"
-import { Effect, Fiber, Stream } from "effect"
+import { Effect, Exit, Fiber, Scope, Stream } from "effect"
 import { type HttpRequest, InvalidRequest, RequestBodyFailed } from "../src/index.ts"
 import {
   callOf,
@@ -10,12 +10,15 @@ import {
   connected,
   failureOf,
   get,
+  sending,
   start,
   textOf,
   told,
+  transport,
   transportOf,
   until
 } from "./support.ts"
+import * as Raw from "./raw.ts"
 import { ok } from "./raw.ts"
 
 /** One call, answered with what is written. */
@@ -241,6 +244,46 @@ describe("a connection that ends", () => {
       assert.deepStrictEqual([connection.status.state, connection.status.fault], ["Closed", undefined])
     }))
 
+  it.live("with its response, unannounced, is heard before anybody is told: it is handed on to no other call", () =>
+    Effect.gen(function*() {
+      const connection = yield* connected()
+      const calling = yield* called(connection)
+      connection.server.end(ok("bye"))
+      assert.strictEqual(textOf(yield* Fiber.join(calling)), "bye")
+      assert.deepStrictEqual([connection.status.state, connection.status.fault], ["Closed", undefined])
+    }))
+
+  it.live("says why to the call that was on it, which its pool closes at once", () =>
+    Effect.gen(function*() {
+      const peer = yield* Raw.listen
+      const { connect, stack } = yield* transport()
+      for (const left of [true, false]) {
+        const scope = yield* Scope.make()
+        const sink = yield* Scope.provide(connect(peer.port), scope)
+        const server = yield* peer.accept
+        sink.status.subscribe(() => {
+          if (sink.status.state === "Closed") Effect.runFork(Scope.close(scope, Exit.void))
+        })
+        const send = sending(sink, Endpoint.tcp("127.0.0.1", peer.port), stack, [])
+        const answering = yield* start(send(get("/1")))
+        yield* server.request
+        server.write(ok(""))
+        yield* Fiber.join(answering)
+        if (!left) {
+          server.end()
+          yield* busy
+        }
+        const calling = yield* start(send(get("/2")))
+        if (left) {
+          yield* server.request
+          server.end()
+        }
+        const error = yield* failureOf(calling)
+        assert.deepStrictEqual(told(error), ["ConnectionClosed", left ? "maybe" : "no"])
+        assert.match(error.message, /other side closed/)
+      }
+    }))
+
   it.live("before the first request is dropped without a fault", () =>
     Effect.gen(function*() {
       const connection = yield* connected()
@@ -327,6 +370,10 @@ describe("a server that does not keep to HTTP", () => {
     ["a space in a header's name", "HTTP/1.1 200 OK\r\nx bad: 1\r\ncontent-length: 0\r\n\r\n"],
     ["a control character in a header", "HTTP/1.1 200 OK\r\nx: a\x00b\r\ncontent-length: 0\r\n\r\n"],
     ["an upgrade that nobody asked for", "HTTP/1.1 101 Switching\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n"],
+    ["another protocol that nobody asked for", "HTTP/1.1 101 Switching Protocols\r\n\r\n"],
+    // Allowed, or for whoever reads it to allow; not to undici.
+    ["a blank behind a length", "HTTP/1.1 200 OK\r\ncontent-length: 4 \r\n\r\nmine"],
+    ["one length twice", "HTTP/1.1 200 OK\r\ncontent-length: 4\r\ncontent-length: 4\r\n\r\nmine"],
     // Not against HTTP (RFC 9110, 15.2), but undici takes it for that.
     ["100 Continue that nobody asked for", `HTTP/1.1 100 Continue\r\n\r\n${ok("")}`],
     ["a head without end", `HTTP/1.1 200 OK\r\nx: ${"a".repeat(20_000)}`]
@@ -344,6 +391,16 @@ describe("a server that does not keep to HTTP", () => {
         assert.strictEqual(transportOf(connection.stack).state.protocolErrors, 1)
       })
   )
+
+  it.live("is said to have gone over to another protocol", () =>
+    Effect.gen(function*() {
+      for (const more of ["", "connection: upgrade\r\nupgrade: x\r\n"]) {
+        const connection = yield* connected()
+        const calling = yield* called(connection)
+        connection.server.write(`HTTP/1.1 101 Switching Protocols\r\n${more}\r\n`)
+        assert.match((yield* failureOf(calling)).message, /101 Switching Protocols, which nobody asked for/)
+      }
+    }))
 
   it.live("a head over the limit that was set", () =>
     Effect.gen(function*() {

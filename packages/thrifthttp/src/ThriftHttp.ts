@@ -73,7 +73,8 @@ const checked = (
   limits: Limits | undefined
 ): Effect.Effect<Post, InvalidOption> => {
   const fields: Array<readonly [string, string]> = [["content-type", contentType], ["accept", contentType]]
-  for (const [name, value] of Object.entries(headers)) fields.push([name.toLowerCase(), value])
+  // One field a name: of two that differ in case only, the last.
+  fields.push(...new Map(Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value])))
   const wrong = invalidPart({ method: "POST", target: path, headers: fields, body: undefined, collect: 0 })
   if (wrong?.part === "target") return Effect.fail(new InvalidOption({ option: "path", got: path, expected: "/..." }))
   const again = fields.slice(2).find(([name]) => name === "content-type" || name === "content-length")?.[0]

@@ -121,7 +121,7 @@ describe("a call", () => {
       const server = yield* answering((_, response) => void response.end(pong()))
       const { echo, stack } = yield* client(server.uri, {
         path: "/a/b?c=d",
-        headers: { Authorization: "Bearer a", "X-Trace": "1" }
+        headers: { authorization: "Bearer b", Authorization: "Bearer a", "X-Trace": "1" }
       })
       assert.deepStrictEqual(describeStack(stack).find(({ role }) => role === "post")!.options, {
         path: "/a/b",

@@ -16,8 +16,10 @@ import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Net from "node:net"
 import { Client, type Dispatcher } from "undici"
+import { InvalidRequest } from "../errors.ts"
 import { type HttpRequest, type HttpResponse, isStreamed } from "../HttpWire.ts"
 import { Exchange, type ExchangeOwner } from "./Exchange.ts"
+import { nowhere } from "./nowhere.ts"
 import { invalidPart } from "./requestCheck.ts"
 import { Upload } from "./Upload.ts"
 
@@ -50,11 +52,20 @@ export interface ConnectionOptions {
 /** The longest delay that Node's timers have: what is idle is the pool's to close. */
 const never = 2 ** 31 - 1
 
+/** Only the server limits how many calls a connection of HTTP/2 carries at once. */
+const unlimited = 2 ** 32 - 1
+
 /**
  * A connection that was idle for this long, in milliseconds, is looked at before it is used: what its server has sent or closed meanwhile may lie
  * unread in the socket. Below that, the event loop has only just seen it.
  */
 const looksAfter = 5
+
+/** More than any server of HTTP/2 has to say before it is asked. */
+const maxEarlyBytes = 65_536
+
+/** What undici does not say of a connection that it was not given any more. */
+const unusable = new Error("the connection has ended")
 
 /** The address as a `host` header. */
 const authority = ({ host, key, port }: Endpoint, secure: boolean): string => {
@@ -70,11 +81,15 @@ export class Connection implements ExchangeOwner {
   readonly counts: ConnectionCounts
   readonly gone = new Error("the connection is closed")
   refusal: Tls.TlsFailed | undefined
+  draining = false
   readonly #options: ConnectionOptions
   readonly #authority: string
   readonly #client: Client
   readonly #exchanges = new Set<Exchange>()
   #attached = false
+  /** What a server of HTTP/2 has said before the first request: its settings, as a rule. */
+  readonly #early: Array<Buffer> = []
+  #earlyBytes = 0
   #idleSince: number
 
   constructor(options: ConnectionOptions) {
@@ -86,6 +101,8 @@ export class Connection implements ExchangeOwner {
     if (http2 && !secure) Object.assign(socket, { alpnProtocol: "h2" })
     this.#client = new Client(http2 && secure ? "https://localhost" : "http://localhost", {
       allowH2: http2,
+      // Else, while others finish on a connection that drains, undici would not begin what it is to be told not to send again.
+      ...(http2 ? { pipelining: Infinity, h2Options: { maxConcurrentStreams: unlimited } } : {}),
       headersTimeout: 0,
       bodyTimeout: 0,
       keepAliveTimeout: never,
@@ -93,14 +110,19 @@ export class Connection implements ExchangeOwner {
       // Not within its call: undici would not go on to write then.
       connect: (_, callback) =>
         queueMicrotask(() => {
-          if (this.#attached || socket.destroyed) return callback(this.gone, null)
+          if (socket.destroyed) return callback(socket.errored ?? this.gone, null)
+          if (this.#attached) {
+            this.#lost(unusable)
+            return callback(null, nowhere() as Net.Socket)
+          }
           this.#attached = true
           this.#unwatch()
+          if (this.#early.length > 0) socket.pause().unshift(Buffer.concat(this.#early))
           callback(null, socket)
         })
     })
     this.#client.on("disconnect", (_, __, error) => this.#lost(error))
-    this.#client.on("connectionError", () => this.#lost(this.gone))
+    this.#client.on("connectionError", () => this.#lost(socket.errored ?? unusable))
     // The first says why; undici keeps the last.
     socket.on("error", (error) => {
       this.refusal ??= Tls.lateFailure(error)
@@ -119,6 +141,15 @@ export class Connection implements ExchangeOwner {
   /** One exchange. */
   readonly send = (request: HttpRequest, attempt: Attempt): Effect.Effect<HttpResponse, RpcError> => {
     const { body } = request
+    // One that is given up in the midst of it cannot be ended without blocking the process (`Exchange`'s `#abort`).
+    if (this.shared && isStreamed(body)) {
+      const cause = new InvalidRequest({
+        part: "body",
+        name: "body",
+        what: "is a stream, which is not sent over HTTP/2"
+      })
+      return Effect.fail(new Unsendable({ what: cause.message, cause }))
+    }
     return isStreamed(body)
       ? Effect.contextWith((context: Context.Context<never>) => this.#send(request, attempt, new Upload(body, context)))
       : this.#send(request, attempt, undefined)
@@ -135,7 +166,7 @@ export class Connection implements ExchangeOwner {
       if (abort.reason !== undefined) {
         return resume(Effect.fail(abortFailure(abort.reason, { waiting: "queue", reached: "no", endpoint })))
       }
-      if (this.status.state === "Closed") {
+      if (this.status.state !== "Open") {
         return resume(Effect.fail(new ConnectionClosed({ endpoint, reached: "no", cause: this.status.fault })))
       }
       if (this.#exchanges.size > 0 && !this.#options.http2) {
@@ -150,7 +181,10 @@ export class Connection implements ExchangeOwner {
       this.#exchanges.add(exchange)
       this.counts.calls++
       abort.on(exchange)
-      const dispatch = () => this.#client.dispatch(this.#dispatched(sent, upload), exchange)
+      const dispatch = () => {
+        exchange.dispatched = true
+        this.#client.dispatch(this.#dispatched(sent, upload), exchange)
+      }
       if (this.#options.now() - this.#idleSince < looksAfter) dispatch()
       else this.#look(exchange, dispatch)
       return Effect.sync(exchange.giveUp)
@@ -162,6 +196,16 @@ export class Connection implements ExchangeOwner {
     setImmediate(() => {
       if (!exchange.over) then()
     })
+  }
+
+  get shared(): boolean {
+    return this.#options.http2
+  }
+
+  get broken(): Error | undefined {
+    const { http2, socket: { errored } } = this.#options
+    // Not what undici has destroyed it for. Over HTTP/2 a response says by itself where it ends.
+    return !http2 && errored !== null && "syscall" in errored ? errored : undefined
   }
 
   get atEnd(): boolean {
@@ -184,27 +228,38 @@ export class Connection implements ExchangeOwner {
 
   /** Ends the connection from this side. */
   close(cause: unknown): void {
-    this.#close(undefined)
-    for (const exchange of [...this.#exchanges]) exchange.close(cause)
+    this.#close(undefined, cause)
   }
 
-  ended(exchange: Exchange, fault: RpcError | undefined): void {
+  failed(fault: RpcError, cause: Error | undefined): void {
+    if (!this.shared) this.#close(this.#faultOf(fault), cause)
+    // Over HTTP/2 it says something of the connection only if that is no more.
+    else if (cause === this.gone || this.#options.socket.destroyed) this.#lost(cause === this.gone ? unusable : cause!)
+  }
+
+  ended(exchange: Exchange): void {
     this.#exchanges.delete(exchange)
     this.#idleSince = this.#options.now()
-    if (this.#options.http2) {
-      if (this.status.state === "Busy" && this.#exchanges.size === 0) this.#close(undefined)
-      return
-    }
-    if (fault !== undefined) this.#close(this.#faultOf(fault))
-    else if (this.#options.socket.destroyed) this.#close(undefined)
+    if (!this.shared) {
+      // A request that was answered before it was written whole may never be read to its end.
+      const { destroyed, writableLength } = this.#options.socket
+      if (destroyed || writableLength > 0) this.#close(undefined, undefined)
+    } else if (this.status.state === "Busy" && this.#exchanges.size === 0) this.#close(undefined, undefined)
+  }
+
+  cut(): void {
+    // First, so that nothing of what is to be written is looked at again.
+    this.#options.socket.destroy()
+    this.#close(undefined, "the body of another call was given up on it")
   }
 
   abandoned(exchange: Exchange): void {
     this.#exchanges.delete(exchange)
-    this.counts.abandoned++
-    // What comes late must meet nobody.
-    if (!this.#options.http2) this.#close(undefined)
-    else if (this.status.state === "Busy" && this.#exchanges.size === 0) this.#close(undefined)
+    // What comes late must meet nobody; nothing comes of what undici was not given.
+    if (exchange.dispatched) this.counts.abandoned++
+    if (!this.#options.http2) {
+      if (exchange.dispatched) this.#close(undefined, undefined)
+    } else if (this.status.state === "Busy" && this.#exchanges.size === 0) this.#close(undefined, undefined)
   }
 
   #dispatched({ body, headers, method, target }: HttpRequest, upload: Upload | undefined): Dispatcher.DispatchOptions {
@@ -242,25 +297,27 @@ export class Connection implements ExchangeOwner {
   }
 
   #lost(cause: Error): void {
-    if (this.status.state === "Closed") return
+    if (this.status.state === "Closed" || (this.draining && !this.#options.socket.destroyed)) return
     let left = false
     for (const exchange of this.#exchanges) left ||= exchange.left
-    if (!left) return this.#closedIdle()
+    if (!left) return this.#closedIdle(cause)
     const { endpoint, http2, socket } = this.#options
-    // What the server has taken it still answers; what it has not is told so, as undici would have it connect anew.
+    // What the server has taken it still answers. undici would have the rest connect anew, and is not destroyed for that: it bears no stream
+    // that is refused later.
     if (http2 && !socket.destroyed) {
+      this.draining = true
       this.status.set("Busy", new ConnectionClosed({ endpoint, reached: "maybe", cause }))
-      void this.#client.destroy(this.gone)
+      for (const exchange of [...this.#exchanges]) if (!exchange.left) exchange.close(this.gone)
       return
     }
     // The exchange hears of it too, and knows more: in this turn.
-    queueMicrotask(() => this.#close(this.#refused("maybe")))
+    queueMicrotask(() => this.#close(this.#refused("maybe"), cause))
   }
 
   /** Idle, or as good as idle: a server may close what nobody uses. */
-  #closedIdle(): void {
+  #closedIdle(cause: Error): void {
     this.counts.idleClosed++
-    this.#close(this.#refused("no"))
+    this.#close(this.#refused("no"), cause)
   }
 
   #refused(reached: Reached): ConnectionClosed | undefined {
@@ -268,23 +325,29 @@ export class Connection implements ExchangeOwner {
     return this.refusal && new ConnectionClosed({ endpoint, reached, cause: this.refusal })
   }
 
-  /** The status first, so that what is on it is not sent here again. */
-  #close(fault: RpcError | undefined): void {
+  /**
+   * The status first, so that what is on it is not sent here again. Its pool closes it then from this side, but what is on it hears what has
+   * ended it.
+   */
+  #close(fault: RpcError | undefined, cause: unknown): void {
     if (this.status.state === "Closed") return
     this.status.set("Closed", fault)
     this.#unwatch()
+    for (const exchange of [...this.#exchanges]) exchange.close(cause)
     void this.#client.destroy(this.gone)
     this.#options.socket.destroy()
   }
 
-  readonly #unasked = (): void => {
+  readonly #unasked = (bytes: Buffer): void => {
+    if (this.shared && (this.#earlyBytes += bytes.length) <= maxEarlyBytes) return void this.#early.push(bytes)
     const what = "bytes before any request"
     this.counts.protocolErrors++
-    this.#close(new ProtocolError({ endpoint: this.#options.endpoint, what, cause: undefined }))
+    const fault = new ProtocolError({ endpoint: this.#options.endpoint, what, cause: undefined })
+    this.#close(fault, fault)
   }
 
   readonly #endedIdle = (): void => {
-    if (this.status.state !== "Closed") this.#closedIdle()
+    if (this.status.state !== "Closed") this.#closedIdle(this.#options.socket.errored ?? unusable)
   }
 
   #unwatch(): void {

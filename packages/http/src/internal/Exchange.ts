@@ -6,6 +6,7 @@ import {
   type Attempt,
   ConnectionClosed,
   Nacked,
+  type Outcome,
   ProtocolError,
   type RpcError,
   Unsendable
@@ -36,8 +37,18 @@ export interface ExchangeOwner {
   readonly unanswered: () => void
   /** Whether the server has said that nothing more will come. */
   readonly atEnd: boolean
+  /** The network's error that has broken the connection: whatever undici makes of it, no response ends well by that. */
+  readonly broken: Error | undefined
+  /** Whether it carries many at once, and what ends on it frees nothing. */
+  readonly shared: boolean
+  /** Its server takes no more: what undici begins now, for the first time or again, is not to be made here. */
+  readonly draining: boolean
+  /** An exchange failed, and nobody has heard of it yet; `cause` is undici's. */
+  readonly failed: (fault: RpcError, cause: Error | undefined) => void
   /** The exchange is over, and heard by nobody yet. */
-  readonly ended: (exchange: Exchange, fault: RpcError | undefined) => void
+  readonly ended: (exchange: Exchange) => void
+  /** A body on it was given up that cannot be taken back: the connection ends, and what else is on it. */
+  readonly cut: () => void
   /** It was given up before its end. */
   readonly abandoned: (exchange: Exchange) => void
 }
@@ -51,6 +62,8 @@ const refusalBytes = 4096
 
 const nothing = new Uint8Array(0)
 
+const switched = "101 Switching Protocols, which nobody asked for"
+
 const gaveUp = new Error("the call was given up")
 
 /** `Retry-After: 0` says the same as the header: so does Finagle. */
@@ -60,6 +73,12 @@ const nackOf = (endpoint: Attempt["endpoint"], status: number, headers: HeaderFi
   const retryable = headerOf(headers, nack) !== undefined || (!final && headerOf(headers, "retry-after") === "0")
   if (!retryable && !final) return undefined
   return new Nacked({ endpoint, why: `503 with ${retryable ? nack : finalNack}`, retryable })
+}
+
+/** Whether nothing but the end of the connection ends the body: it has no length, and is not in chunks. */
+const endsWithConnection = (headers: HeaderFields): boolean => {
+  const coding = headerOf(headers, "transfer-encoding")
+  return coding === undefined ? headerOf(headers, "content-length") === undefined : !/\bchunked\s*$/i.test(coding)
 }
 
 /** Bytes as they are, without the methods of Node's buffers. */
@@ -80,10 +99,14 @@ export class Exchange implements Dispatcher.DispatchHandler, AbortListener, Body
   #response: { -readonly [K in keyof HttpResponse]: HttpResponse[K] } | undefined
   #refusal: Nacked | undefined
   #body: ReceivedBody | undefined
+  /** undici has it, though it may not have begun. */
+  dispatched = false
   #readBefore = 0
   #limit = 0
   #size = 0
   #chunks: Array<Uint8Array> = []
+  /** Tells who waits, once it is over and until it has. */
+  #settle: (() => void) | undefined
 
   constructor(
     owner: ExchangeOwner,
@@ -113,6 +136,8 @@ export class Exchange implements Dispatcher.DispatchHandler, AbortListener, Body
   onRequestStart(controller: Dispatcher.DispatchController): void {
     this.#controller = controller
     this.#readBefore = this.#owner.bytesRead
+    const { draining, gone } = this.#owner
+    if (draining) this.onResponseError(controller, gone)
     if (this.#over) controller.abort(gaveUp)
   }
 
@@ -123,7 +148,9 @@ export class Exchange implements Dispatcher.DispatchHandler, AbortListener, Body
     _: unknown,
     reason: string | undefined
   ): void {
-    if (this.#over || status < 200) return
+    if (this.#over) return
+    if (status === 101) return this.#switched(controller)
+    if (status < 200) return
     const { collect, owner } = this.#request
     const headers = fieldsOf(controller.rawHeaders)
     const refusal = nackOf(this.#attempt.endpoint, status, headers)
@@ -140,6 +167,10 @@ export class Exchange implements Dispatcher.DispatchHandler, AbortListener, Body
         ? new Nacked({ endpoint: refusal.endpoint, why: refusal.why, retryable: false })
         : refusal
       this.#limit = refusalBytes
+      // It says all. What is not there of its body in this turn is not waited for.
+      setImmediate(() => {
+        if (!this.#over) this.#cut()
+      })
       return
     }
     if (this.#attempt.reply !== undefined) this.#attempt.reply.headers = headers
@@ -161,36 +192,66 @@ export class Exchange implements Dispatcher.DispatchHandler, AbortListener, Body
       return
     }
     if (room > 0) this.#chunks.push(chunk.subarray(0, room))
+    this.#cut()
+  }
+
+  /** What has come of the response is enough. */
+  #cut(): void {
     this.#response!.truncated = true
-    const response = this.#collected()
-    this.#finish(this.#refusal === undefined ? Effect.succeed(response) : Effect.fail(this.#refusal), undefined)
-    this.#controller?.abort(gaveUp)
+    this.#answer(this.#collected())
+    this.#abort()
   }
 
   onResponseEnd(controller: Dispatcher.DispatchController): void {
     if (this.#over) return
     const response = this.#response!
+    const { broken } = this.#owner
+    // undici takes a reset for the end of what ends with its connection.
+    if (broken !== undefined && endsWithConnection(response.headers)) return this.onResponseError(controller, broken)
     response.trailers = fieldsOf(controller.rawTrailers)
     if (this.#body !== undefined) {
       const body = this.#body
       // Judged now that it is whole: until then it is held, which only what is no failure may be.
-      return this.#finish(undefined, undefined, () => {
-        body.complete(this.#attempt.classify(Exit.succeed({ ...response, body: nothing })))
+      return this.#finish(this.#owner.shared, () => {
+        let outcome: Outcome
+        try {
+          outcome = this.#attempt.classify(Exit.succeed({ ...response, body: nothing }))
+        } catch (defect) {
+          return body.die(defect)
+        }
+        body.complete(outcome)
       })
     }
-    this.#finish(
-      this.#refusal === undefined ? Effect.succeed(this.#collected()) : Effect.fail(this.#refusal),
-      undefined
-    )
+    this.#answer(this.#collected())
   }
 
   onResponseError(_: Dispatcher.DispatchController | null, cause: Error): void {
     if (this.#over) return
-    const error = this.#errorOf(cause)
-    const fault = error._tag === "Unsendable" ? undefined : error
+    this.#fail(this.#errorOf(cause), cause)
+  }
+
+  #answer(response: HttpResponse): void {
+    const refusal = this.#refusal
+    const result = refusal === undefined ? Effect.succeed(response) : Effect.fail(refusal)
+    this.#finish(this.#owner.shared, () => this.#tell(result))
+  }
+
+  /** The server goes over to a protocol that nobody asked for; undici would fail in that, with words of its own. */
+  #switched(controller: Dispatcher.DispatchController): void {
+    const { endpoint } = this.#attempt
+    this.#fail(new ProtocolError({ endpoint, what: switched, cause: undefined }), undefined)
+    controller.abort(gaveUp)
+  }
+
+  #fail(error: RpcError, cause: Error | undefined): void {
+    // Once undici's parser has returned, and before anybody hears of it: what is sent again must not come back here.
+    if (error._tag !== "Unsendable") queueMicrotask(() => this.#owner.failed(error, cause))
+    this.#failWith(error)
+  }
+
+  #failWith(error: RpcError): void {
     const body = this.#body
-    if (body !== undefined) return this.#finish(undefined, fault, () => body.fail(error))
-    this.#finish(Effect.fail(error), fault)
+    this.#finish(false, () => body === undefined ? this.#tell(Effect.fail(error)) : body.fail(error))
   }
 
   onAbort(reason: AbortReason): void {
@@ -208,21 +269,34 @@ export class Exchange implements Dispatcher.DispatchHandler, AbortListener, Body
 
   /** Nobody waits for it any more. */
   readonly giveUp = (): void => {
-    if (this.#over) return
+    if (this.#over) return this.#settle?.()
     this.#stop()
     this.#owner.abandoned(this)
-    this.#controller?.abort(gaveUp)
+    this.#abort()
   }
 
-  /** Its connection is closed under it, by this side. */
+  /** Its connection is closed under it, for what undici has said of it or for a reason of this side's. */
   close(cause: unknown): void {
     if (this.#over) return
     const { endpoint } = this.#attempt
-    const reached = this.left ? "maybe" : "no"
-    const error = new ConnectionClosed({ endpoint, reached, cause })
-    const body = this.#body
-    if (body !== undefined) return this.#finish(undefined, undefined, () => body.fail(error))
-    this.#finish(Effect.fail(error), undefined)
+    this.#failWith(
+      cause instanceof Error
+        ? this.#errorOf(cause)
+        : new ConnectionClosed({ endpoint, reached: this.left ? "maybe" : "no", cause })
+    )
+    // Before undici hears of it: what it may send again, which no stream is, it would try to.
+    this.#abort()
+  }
+
+  /**
+   * undici lets go of it. Over HTTP/2 a request with a body costs the connection: to end a stream with writes on their way makes nghttp2 ask
+   * for ever for what is to be written (undici 8.12, Node 24), unless there is nothing to write to, and nobody tells what has left.
+   */
+  #abort(): void {
+    const controller = this.#controller
+    if (controller === undefined) return
+    if (this.#owner.shared && this.#request.body !== undefined) this.#owner.cut()
+    controller.abort(gaveUp)
   }
 
   readonly pause = (): void => this.#controller?.pause()
@@ -245,10 +319,11 @@ export class Exchange implements Dispatcher.DispatchHandler, AbortListener, Body
 
   #errorOf(error: Error): RpcError {
     const { endpoint } = this.#attempt
-    const cause = this.#owner.refusal ?? error
+    const { atEnd, broken, gone, refusal } = this.#owner
+    const cause = refusal ?? broken ?? error
     const failed = this.#upload?.failure
     if (failed !== undefined) return new Unsendable({ what: failed.message, cause: failed })
-    if (cause === this.#owner.gone) return new ConnectionClosed({ endpoint, reached: "no", cause })
+    if (error === gone && refusal === undefined) return new ConnectionClosed({ endpoint, reached: "no", cause })
     if (cause instanceof errors.RequestContentLengthMismatchError) {
       const mismatch = new RequestBodyFailed({ cause: "it has not as many bytes as it was said to have" })
       return new Unsendable({ what: mismatch.message, cause: mismatch })
@@ -258,7 +333,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AbortListener, Body
         ? new Unsendable({ what: cause.message, cause })
         : new ConnectionClosed({ endpoint, reached: "no", cause })
     }
-    const what = protocolFault(cause, this.#owner.atEnd)
+    const what = protocolFault(cause, atEnd)
     return what === undefined
       ? new ConnectionClosed({ endpoint, reached: "maybe", cause })
       : new ProtocolError({ endpoint, what, cause })
@@ -271,16 +346,24 @@ export class Exchange implements Dispatcher.DispatchHandler, AbortListener, Body
   }
 
   /**
-   * The exchange has ended by itself. Who waits hears of it once undici's parser has returned: it bears no other call meanwhile, and
-   * only then is it known whether the connection lives on.
+   * The exchange has ended by itself. Who waits is told once undici's parser has returned: it bears no other call meanwhile, and only then
+   * is it known whether the connection lives on.
+   *
+   * Unless that may be `soon`, the event loop reads first what else has come, which it has done in its turn after the next: a server that
+   * closes the connection with its response, or many connections at once, is heard before the next call, or this one again, is given
+   * another of them.
    */
-  #finish(result: Result | undefined, fault: RpcError | undefined, then?: () => void): void {
+  #finish(soon: boolean, tell: () => void): void {
     this.#stop()
-    queueMicrotask(() => {
-      this.#owner.ended(this, fault)
-      then?.()
-      if (result !== undefined) this.#tell(result)
-    })
+    const settle = () => {
+      if (this.#settle === undefined) return
+      this.#settle = undefined
+      this.#owner.ended(this)
+      tell()
+    }
+    this.#settle = settle
+    if (soon) queueMicrotask(settle)
+    else setImmediate(setImmediate, settle)
   }
 
   #tell(result: Result): void {
@@ -297,5 +380,7 @@ const protocolFault = (cause: Error, atEnd: boolean): string | undefined => {
   if (cause instanceof errors.HTTPParserError || cause instanceof errors.ResponseContentLengthMismatchError) {
     return atEnd ? undefined : cause.message
   }
-  return cause instanceof errors.SocketError && cause.message.startsWith("bad ") ? "not a response" : undefined
+  if (!(cause instanceof errors.SocketError)) return undefined
+  if (cause.message === "bad upgrade") return switched
+  return cause.message === "bad response" ? "not a response" : undefined
 }

@@ -39,7 +39,8 @@ export class ReceivedBody implements BodyStream, AbortListener {
   #paused = false
   /** How it has ended; what had come before is read first. */
   #last: Result | undefined
-  #reader: ((result: Result) => void) | undefined
+  /** Who waits for the next bytes: one, as a rule; of several, the first that came is served first. */
+  readonly #readers: Array<(result: Result) => void> = []
 
   constructor(source: BodySource, attempt: Attempt, owner: BodyOwner) {
     this.#source = source
@@ -52,7 +53,8 @@ export class ReceivedBody implements BodyStream, AbortListener {
     else if (this.#last === undefined) abort.on(this)
   }
 
-  readonly next: Result = Effect.suspend(() => this.#take() ?? this.#wait)
+  // Whoever waits already comes before whoever asks now.
+  readonly next: Result = Effect.suspend(() => (this.#readers.length === 0 ? this.#take() : undefined) ?? this.#wait)
 
   readonly cancel = (): void => {
     if (this.#last !== undefined) {
@@ -95,19 +97,28 @@ export class ReceivedBody implements BodyStream, AbortListener {
 
   /** The exchange is over: the rest will not come. */
   fail(error: RpcError): void {
-    if (this.#last !== undefined) return
-    this.#finish(Effect.fail(error))
-    this.#release("failure")
+    this.#break(Effect.fail(error))
+  }
+
+  /** The exchange is over, and nobody can say how: its classifier has thrown. */
+  die(defect: unknown): void {
+    this.#break(Effect.die(defect))
   }
 
   readonly #wait: Result = Effect.callback((resume) => {
-    const ready = this.#take()
-    if (ready !== undefined) return resume(ready)
-    this.#reader = resume
+    this.#readers.push(resume)
+    this.#wake()
     return Effect.sync(() => {
-      if (this.#reader === resume) this.#reader = undefined
+      const at = this.#readers.indexOf(resume)
+      if (at >= 0) this.#readers.splice(at, 1)
     })
   })
+
+  #break(last: Result): void {
+    if (this.#last !== undefined) return
+    this.#finish(last)
+    this.#release("failure")
+  }
 
   #take(): Result | undefined {
     const chunk = this.#chunks.shift()
@@ -135,15 +146,15 @@ export class ReceivedBody implements BodyStream, AbortListener {
     this.#wake()
   }
 
-  /** Tells the reader once the connection's parser has returned: it may be in the midst of a chunk, and bears no other call. */
+  /** Tells who reads once the connection's parser has returned: it may be in the midst of a chunk, and bears no other call. */
   #wake(): void {
-    if (this.#reader === undefined) return
+    if (this.#readers.length === 0 || (this.#chunks.length === 0 && this.#last === undefined)) return
     queueMicrotask(() => {
-      const reader = this.#reader
-      const ready = reader === undefined ? undefined : this.#take()
-      if (ready === undefined) return
-      this.#reader = undefined
-      reader!(ready)
+      while (this.#readers.length > 0) {
+        const ready = this.#take()
+        if (ready === undefined) return
+        this.#readers.shift()!(ready)
+      }
     })
   }
 }

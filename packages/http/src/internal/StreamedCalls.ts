@@ -11,7 +11,7 @@ import {
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { classifier, isIdempotent } from "../classify.ts"
+import { checkedClassifier, isIdempotent } from "../classify.ts"
 import { type HttpResponse, HttpWire, isStreamed, type StreamedRequest } from "../HttpWire.ts"
 
 /** Options of such a client. */
@@ -44,7 +44,7 @@ export const streamedCalls = (
       timeout: options.timeout ?? "60 seconds",
       context: options.context
     })
-    const classify = classifier(options.failureStatus)
+    const classify = yield* checkedClassifier(options.failureStatus)
     const whole = new Map<string, Dispatcher.CalledMethod>()
     const streamed = new Map<string, Dispatcher.CalledMethod>()
     const methodOf = ({ body, method: name }: StreamedRequest): Dispatcher.CalledMethod => {

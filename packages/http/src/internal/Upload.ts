@@ -20,25 +20,42 @@ export class Upload {
   begun = false
   /** Why the stream came to no good end. */
   failure: RequestBodyFailed | undefined
+  readonly #chunks: AsyncIterator<Uint8Array>
 
   constructor(body: StreamedBody, context: Context.Context<never>) {
-    const chunks = Stream.toAsyncIterableWith(body.stream, context)[Symbol.asyncIterator]()
-    const next = async () => {
-      this.begun = true
-      try {
-        return await chunks.next()
-      } catch (cause) {
-        throw this.failure = new RequestBodyFailed({ cause })
+    this.#chunks = Stream.toAsyncIterableWith(body.stream, context)[Symbol.asyncIterator]()
+    this.readable = new Readable({
+      read: () => void this.#pull(),
+      // At once, whatever the stream does at its interruption: what it was to be sent on is reset by this, and not by its last finalizer.
+      destroy: (error, done) => {
+        this.#interrupt(error ?? stopped)
+        done(error)
       }
-    }
-    const source = { [Symbol.asyncIterator]: () => ({ ...chunks, next }) }
-    this.readable = Readable.from(source, { objectMode: false })
+    })
     // Why it was destroyed is heard elsewhere; nobody may be listening any more.
     this.readable.on("error", ignore)
   }
 
   /** Interrupts the stream, if it runs. */
   stop(): void {
-    if (!this.readable.readableEnded) this.readable.destroy(stopped)
+    const { readable } = this
+    if (readable.readableEnded || readable.destroyed) return
+    readable.destroy(stopped)
+  }
+
+  #interrupt(cause: Error): void {
+    if (this.begun) void this.#chunks.throw!(cause).catch(ignore)
+  }
+
+  async #pull(): Promise<void> {
+    const { readable } = this
+    this.begun = true
+    try {
+      let next = await this.#chunks.next()
+      while (!next.done && next.value.length === 0) next = await this.#chunks.next()
+      if (!readable.destroyed) readable.push(next.done ? null : next.value)
+    } catch (cause) {
+      if (!readable.destroyed) readable.destroy(this.failure = new RequestBodyFailed({ cause }))
+    }
   }
 }

@@ -2,6 +2,7 @@
 import * as Effect from "effect/Effect"
 import type { HttpClientRequest } from "effect/http/HttpClientRequest"
 import * as Stream from "effect/Stream"
+import { Readable } from "node:stream"
 import type { HeaderFields, RequestBody } from "../HttpWire.ts"
 
 /** A body and the fields that go with it; `type` only where the request cannot have it. */
@@ -32,6 +33,24 @@ const put = (body: ConstructorParameters<typeof Response>[0]): Effect.Effect<Eff
 
 const isAsyncIterable = (value: unknown): value is AsyncIterable<Uint8Array> =>
   typeof value === "object" && value !== null && Symbol.asyncIterator in value
+
+/** What gives its bytes only once, and has begun to. */
+const begun = new WeakSet<object>()
+
+/** Each run of an iterable, which fails when it cannot give the bytes again: it would be an empty body, or the rest of one. */
+const runsOf = (raw: AsyncIterable<Uint8Array>): Stream.Stream<Uint8Array, unknown> =>
+  Stream.suspend((): Stream.Stream<Uint8Array, unknown> => {
+    const single = raw instanceof ReadableStream || raw instanceof Readable
+    if (!(single && begun.has(raw))) {
+      const iterator = raw[Symbol.asyncIterator]()
+      const once = single ? raw : iterator
+      if (!begun.has(once)) {
+        begun.add(once)
+        return Stream.fromAsyncIterable({ [Symbol.asyncIterator]: () => iterator }, identity)
+      }
+    }
+    return Stream.fail(new TypeError("the body can be read once, and has been"))
+  })
 
 const lengthOf = (request: HttpClientRequest, known: number | undefined): number | undefined => {
   const said = known ?? request.headers["content-length"]
@@ -71,7 +90,7 @@ const rawBody = (
   }
   // Web streams, and those of Node.
   if (isAsyncIterable(raw)) {
-    return { body: { stream: Stream.fromAsyncIterable(raw, identity), length: lengthOf(request, contentLength) } }
+    return { body: { stream: runsOf(raw), length: lengthOf(request, contentLength) } }
   }
   return Effect.fail(new TypeError("a raw body that is neither text, bytes, a form nor a stream"))
 }

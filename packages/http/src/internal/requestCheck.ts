@@ -11,13 +11,17 @@ const fieldValue = /^(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?$/
 /** Path and query in visible ASCII, no fragment. */
 const originForm = /^\/[!"$-~]*$/
 
-/** Fields of the connection, which is the transport's, and `expect`, which it does not wait for. */
+/**
+ * Fields of the connection, which is the transport's, and `expect`, which it does not wait for. Over HTTP/2 one of the connection's would
+ * cost all that is on it, whoever sent it.
+ */
 const refused: ReadonlyMap<string, string> = new Map([
   ["connection", "is the transport's to set"],
   ["keep-alive", "is the transport's to set"],
   ["proxy-connection", "is the transport's to set"],
   ["transfer-encoding", "is the transport's to set"],
   ["upgrade", "is not supported"],
+  ["http2-settings", "is not supported"],
   ["expect", "is not supported"]
 ])
 
@@ -30,6 +34,8 @@ export const invalidField = (given: string, value: unknown): InvalidRequest | un
   if (typeof value !== "string" || !fieldValue.test(value)) {
     return invalid("header", name, "has a value with characters that may not be in one")
   }
+  // The other codings are of the connection. In lower case, as HTTP/2 has it.
+  if (name === "te" && value !== "trailers") return invalid("header", name, "may only be trailers")
   const why = refused.get(name)
   return why === undefined ? undefined : invalid("header", name, why)
 }
@@ -48,12 +54,14 @@ export const invalidPart = ({ body, headers, method, target }: HttpRequest): Inv
   }
   let hosts = 0
   let lengths = 0
+  let codings = 0
   for (let i = 0; i < headers.length; i++) {
     const [given, value] = headers[i]!
     const wrong = invalidField(given, value)
     if (wrong !== undefined) return wrong
     const name = given.toLowerCase()
     if (name === "host" && ++hosts > 1) return invalid("header", name, "is there more than once")
+    if (name === "te" && ++codings > 1) return invalid("header", name, "is there more than once")
     if (name !== "content-length") continue
     if (++lengths > 1) return invalid("header", name, "is there more than once")
     if (value !== String(length)) return invalid("header", name, "is not the length of the body")
