@@ -17,6 +17,33 @@ describe("an exchange", () => {
       yield* until("the connection is closed", () => connection.status.state === "Closed")
     }))
 
+  it.live("that is answered before its body has left costs its connection", () =>
+    Effect.gen(function*() {
+      const connection = yield* connected()
+      const body = new Uint8Array(50_000_000)
+      const calling = yield* start(connection.send({ ...get("/x"), method: "POST", body }))
+      yield* until("the server has its head", () => connection.server.received.includes("POST /x"))
+      connection.server.write("HTTP/1.1 413 No\r\ncontent-length: 0\r\n\r\n")
+      assert.strictEqual((yield* Fiber.join(calling)).status, 413)
+      yield* until("the connection is closed", () => connection.status.state === "Closed")
+    }))
+
+  it.live("with two readers of its body gives each what is its turn", () =>
+    Effect.gen(function*() {
+      const connection = yield* connected()
+      const calling = yield* start(connection.send({ ...streamed, owner: new BodyOwner() }))
+      yield* connection.server.request
+      connection.server.write("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n")
+      const { body } = yield* Fiber.join(calling)
+      if (body instanceof Uint8Array) throw new Error("a collected body")
+      const [first, second] = [yield* start(body.next), yield* start(body.next)]
+      connection.server.write("a")
+      assert.deepStrictEqual([...(yield* Fiber.join(first))!], [97])
+      connection.server.write("b")
+      assert.deepStrictEqual([...(yield* Fiber.join(second))!], [98])
+      assert.isUndefined(yield* body.next)
+    }))
+
   it.live("given up before its request was begun leaves the connection", () =>
     Effect.gen(function*() {
       const connection = yield* connected()

@@ -513,6 +513,8 @@ describe("a request that may not be sent", () => {
     ["a name that is empty", header("", "a"), "header", ""],
     ["expect", header("Expect", "100-continue"), "header", "expect"],
     ["transfer-encoding", header("Transfer-Encoding", "chunked"), "header", "transfer-encoding"],
+    ["te, but trailers", header("TE", "gzip"), "header", "te"],
+    ["http2-settings", header("HTTP2-Settings", "x"), "header", "http2-settings"],
     ["connection", header("connection", "close"), "header", "connection"],
     ["keep-alive", header("keep-alive", "timeout=5"), "header", "keep-alive"],
     ["upgrade", header("upgrade", "websocket"), "header", "upgrade"],
