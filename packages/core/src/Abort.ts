@@ -2,6 +2,7 @@
  * Why a call is ended from outside, and who must hear it: the one wait that the call is in. The reason is set before
  * anything is interrupted, so that every stage that ends can read it.
  */
+import * as Context from "effect/Context"
 import { Timer } from "./Deadlines.ts"
 import type { Endpoint } from "./Endpoint.ts"
 import { type Reached, type RpcError, StackClosed, Superseded, Timeout, type Waiting } from "./RpcError.ts"
@@ -19,6 +20,8 @@ export type AbortReason =
   | { readonly _tag: "Timeout"; readonly timeoutMillis: number }
   | { readonly _tag: "Superseded" }
   | { readonly _tag: "StackClosed"; readonly stack: string }
+  /** Its caller was interrupted: nobody hears what it ends with. */
+  | { readonly _tag: "Interrupted" }
 
 /** The failure of a call that was aborted for `reason` in the wait `at`. */
 export const abortFailure = (reason: AbortReason, at: AbortedAt): RpcError => {
@@ -32,6 +35,7 @@ export const abortFailure = (reason: AbortReason, at: AbortedAt): RpcError => {
         cause: at.cause
       })
     case "Superseded":
+    case "Interrupted":
       return new Superseded({ reached: at.reached, endpoint: at.endpoint })
     case "StackClosed":
       return new StackClosed({ stack: reason.stack, reached: at.reached, endpoint: at.endpoint })
@@ -48,6 +52,8 @@ export class Abort extends Timer implements AbortListener {
   /** Set once, before any listener runs. */
   reason: AbortReason | undefined = undefined
   readonly timeoutMillis: number
+  /** What a fiber that goes on with the call is given: its caller's. */
+  context: Context.Context<never> = Context.empty()
   // A call is in one wait at a time, two when it is hedged: one slot, and a list for the rest.
   #first: AbortListener | undefined = undefined
   #rest: Array<AbortListener> | undefined = undefined
@@ -104,6 +110,7 @@ export class Abort extends Timer implements AbortListener {
   /** An abort of its own for one of several attempts: ended with this one, or alone. `release` it when the attempt ends. */
   fork(): Abort {
     const child = new Abort(this.at, this.timeoutMillis)
+    child.context = this.context
     if (this.reason !== undefined) child.reason = this.reason
     else {
       child.#parent = this

@@ -11,6 +11,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { abortFailure, type AbortListener, type AbortReason } from "./Abort.ts"
 import { type Attempt, beginAttempt, type Call, type Outcome, settleAttempt } from "./Call.ts"
+import { type Done, offer, throughEndpoint } from "./Direct.ts"
 import type { Endpoint } from "./Endpoint.ts"
 import {
   type BalancerOptions,
@@ -123,6 +124,7 @@ export const make = <Req, Res, E, E2 = never>(
       member.unsubscribe()
       member.unsubscribe = () => {}
       member.sink = undefined
+      member.direct = undefined
       member.scope = undefined
       if (scope !== undefined) run(Scope.close(scope, Exit.void))
       member.making = undefined
@@ -175,6 +177,7 @@ export const make = <Req, Res, E, E2 = never>(
         member.making = undefined
         if (Exit.isSuccess(exit)) {
           member.sink = exit.value
+          member.direct = throughEndpoint(exit.value)
           member.unsubscribe = exit.value.status.subscribe(() => observe(member))
           if (exit.value.status.state !== "Idle") observe(member)
         } else if (!closed && !member.removed) {
@@ -330,7 +333,46 @@ export const make = <Req, Res, E, E2 = never>(
         })
       })
 
-    const send = (request: Req, call: Call): Effect.Effect<Res, E | RpcError> =>
+    const begin = (call: Call, member: Member<Req, Res, E>): Attempt => {
+      if (member.rank !== 0) panics++
+      const attempt = beginAttempt(call, member.endpoint, stack.now)
+      member.load++
+      load++
+      picker.began(member)
+      attempt.onEnd(member.release)
+      return attempt
+    }
+
+    /** Whether a call has to wait for something, or is refused. */
+    const held = (call: Call) =>
+      call.abort.reason !== undefined || closed || ((!opened || members.size === 0) && mustWait())
+
+    const sendDirect = (request: Req, call: Call, done: Done<Res, E | RpcError>): boolean => {
+      if (held(call)) return false
+      const member = picker.pick(call.tried, call) as Member<Req, Res, E> | undefined
+      if (member === undefined || member.removed) return false
+      const { direct } = member
+      if (direct === undefined || !direct.ready()) return false
+      const attempt = begin(call, member)
+      const ended = (exit: Exit.Exit<Res, E>): void => {
+        let answer = exit
+        try {
+          settleAttempt(attempt, exit)
+        } catch (defect) {
+          const bug = Cause.die(defect)
+          answer = Exit.failCause(exit._tag === "Failure" ? Cause.combine(exit.cause, bug) : bug)
+        }
+        done(answer)
+      }
+      try {
+        direct.send(request, attempt, ended)
+      } catch (defect) {
+        ended(Exit.die(defect))
+      }
+      return true
+    }
+
+    const send = offer((request: Req, call: Call): Effect.Effect<Res, E | RpcError> =>
       Effect.suspend(() => {
         let trying: Attempt | undefined
         // The attempt begins inside of what ends it: between any two steps of a fiber it may be interrupted.
@@ -346,12 +388,7 @@ export const make = <Req, Res, E, E2 = never>(
             if (member === undefined) return Effect.fail(noEndpoints())
             // Picking it may have been the end of it: what comes in is opened, and may fail or make others leave.
             if (member.removed) return send(request, call)
-            if (member.rank !== 0) panics++
-            const attempt = trying = beginAttempt(call, member.endpoint, stack.now)
-            member.load++
-            load++
-            picker.began(member)
-            attempt.onEnd(member.release)
+            const attempt = trying = begin(call, member)
             const sink = member.sink ?? materialize(member)
             return sink === undefined ? sendWhenMade(member, request, attempt) : sink.send(request, attempt)
           }),
@@ -360,7 +397,7 @@ export const make = <Req, Res, E, E2 = never>(
             return undefined
           }
         )
-      })
+      }), sendDirect)
 
     /** Opens endpoints, some at a time, until one is open; when none ever was, waits for one that heals. */
     const open: Effect.Effect<void, RpcError> = Effect.suspend((): Effect.Effect<void, RpcError> => {

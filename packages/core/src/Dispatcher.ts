@@ -3,6 +3,7 @@
  * refuses new calls, waits for those outstanding up to the stack's `drainTimeout`, then aborts them.
  */
 import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -12,6 +13,7 @@ import type * as Scope from "effect/Scope"
 import { Abort, abortFailure, type AbortListener, type AbortReason } from "./Abort.ts"
 import type { Call, Classifier } from "./Call.ts"
 import { CallContext } from "./CallContext.ts"
+import type { Done } from "./Direct.ts"
 import { durationMillis } from "./options.ts"
 import { CallSettings } from "./Rpc.ts"
 import { type InvalidOption, type RpcError, StackClosed } from "./RpcError.ts"
@@ -40,9 +42,13 @@ export interface Dispatcher {
   /** `run` is given the call and does everything below; what it fails with is what the caller gets. */
   readonly dispatch: <A, E>(
     method: CalledMethod,
-    run: (call: Call) => Effect.Effect<A, E>
+    run: (call: Call) => Effect.Effect<A, E>,
+    direct?: DirectRun<A, E>
   ) => Effect.Effect<A, E | RpcError>
 }
+
+/** Does what `run` does, the direct way; `false`: it did nothing, and the call is to be run. */
+export type DirectRun<A, E> = (call: Call, done: Done<A, E>) => boolean
 
 /** Runs a call in a fiber of its own, so that an abort ends it wherever it waits. */
 const bounded = <A, E>(call: Call, self: Effect.Effect<A, E>): Effect.Effect<A, E | RpcError> =>
@@ -154,53 +160,108 @@ export const make = (
       return Effect.fail(error)
     }
 
+    /** A call that begins now; the failure of one that does not. */
+    const beginCall = (method: CalledMethod, settings: CallSettings): Call | RpcError => {
+      if (closed) return new StackClosed({ stack: stack.name, reached: "no", endpoint: undefined })
+      const now = stack.now()
+      const deadline = Math.min(now + timeoutMillis, settings.deadline + deadlines.ahead)
+      if (deadline <= now) {
+        return abortFailure({ _tag: "Timeout", timeoutMillis: 0 }, { waiting: "endpoint", reached: "no" })
+      }
+      const call: Call = {
+        service: options.service,
+        method: method.name,
+        idempotent: method.idempotent || settings.idempotent,
+        deadline,
+        context: own.isEmpty ? settings.context : settings.context.merge(own),
+        abort: new Abort(deadline, deadline - now),
+        tried: [],
+        classify: method.classify,
+        reply: settings.reply
+      }
+      counts.calls++
+      counts.outstanding++
+      deadlines.add(call.abort, now)
+      return call
+    }
+
+    /** Has it never begun. */
+    const takeBack = (call: Call) => {
+      deadlines.remove(call.abort)
+      counts.outstanding--
+      counts.calls--
+    }
+
+    /** The end of a call, now or when nothing of it is held any more. */
+    const settle = (call: Call, exit: Exit.Exit<unknown, unknown>): undefined => {
+      if (Exit.isFailure(exit) || !call.abort.held) return ended(call, exit)
+      call.abort.whenReleased(() => {
+        const { reason } = call.abort
+        ended(
+          call,
+          reason === undefined ? exit : Exit.fail(abortFailure(reason, { waiting: "reply", reached: "maybe" }))
+        )
+      })
+      return undefined
+    }
+
     const dispatch: Dispatcher["dispatch"] = <A, E>(
       method: CalledMethod,
-      run: (call: Call) => Effect.Effect<A, E>
+      run: (call: Call) => Effect.Effect<A, E>,
+      direct: DirectRun<A, E> | undefined
     ) =>
+      direct === undefined ? dispatchByEffect(method, run) : Effect.callback<A, E | RpcError>((resume) => {
+        if (stack.filtered()) return resume(dispatchByEffect(method, run))
+        const fiber = Fiber.getCurrent()!
+        const call = beginCall(method, fiber.getRef(CallSettings))
+        if (!("abort" in call)) return resume(refused(call))
+        const { abort } = call
+        abort.context = fiber.context
+        let over: (() => void) | undefined | true
+        const done = (exit: Exit.Exit<A, E>): void => {
+          if (over === true) return
+          const interrupted = over
+          over = true
+          // Nothing that is held with the reply is to keep its caller.
+          abort.context = Context.empty()
+          settle(call, abort.reason?._tag === "Interrupted" ? Exit.interrupt() : exit)
+          resume(exit)
+          interrupted?.()
+        }
+        try {
+          if (!direct(call, done)) {
+            takeBack(call)
+            return resume(dispatchByEffect(method, run))
+          }
+        } catch (defect) {
+          done(Exit.die(defect))
+        }
+        if (over === true) return undefined
+        return Effect.callback<void>((stopped) => {
+          if (over === true) return stopped(Effect.void)
+          over = () => stopped(Effect.void)
+          abort.abort({ _tag: "Interrupted" })
+        })
+      })
+
+    const dispatchByEffect = <A, E>(
+      method: CalledMethod,
+      run: (call: Call) => Effect.Effect<A, E>
+    ): Effect.Effect<A, E | RpcError> =>
       Effect.withFiber<A, E | RpcError>((fiber) => {
         const settings = fiber.getRef(CallSettings)
         let call: Call | undefined
         // The call begins inside of what ends it: between any two steps of a fiber it may be interrupted.
         return Effect.onExitPrimitive(
           Effect.suspend((): Effect.Effect<A, E | RpcError> => {
-            if (closed) return refused(new StackClosed({ stack: stack.name, reached: "no", endpoint: undefined }))
-            const now = stack.now()
-            const deadline = Math.min(now + timeoutMillis, settings.deadline + deadlines.ahead)
-            if (deadline <= now) {
-              return refused(
-                abortFailure({ _tag: "Timeout", timeoutMillis: 0 }, { waiting: "endpoint", reached: "no" })
-              )
-            }
-            call = {
-              service: options.service,
-              method: method.name,
-              idempotent: method.idempotent || settings.idempotent,
-              deadline,
-              context: own.isEmpty ? settings.context : settings.context.merge(own),
-              abort: new Abort(deadline, deadline - now),
-              tried: [],
-              classify: method.classify,
-              reply: settings.reply
-            }
-            counts.calls++
-            counts.outstanding++
-            deadlines.add(call.abort, now)
+            const begun = beginCall(method, settings)
+            if (!("abort" in begun)) return refused(begun)
+            call = begun
             const exchange = run(call)
             return stack.filtered() ? bounded(call, exchange) : exchange
           }),
           (exit) => {
-            const begun = call
-            if (begun === undefined) return undefined
-            if (Exit.isFailure(exit) || !begun.abort.held) return ended(begun, exit)
-            begun.abort.whenReleased(() => {
-              const { reason } = begun.abort
-              ended(
-                begun,
-                reason === undefined ? exit : Exit.fail(abortFailure(reason, { waiting: "reply", reached: "maybe" }))
-              )
-            })
-            return undefined
+            return call === undefined ? undefined : settle(call, exit)
           }
         )
       })

@@ -21,8 +21,9 @@ import type * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { type AccrualPolicy, defaultPolicy, type Policy } from "./AccrualPolicy.ts"
-import type { Outcome } from "./Call.ts"
+import type { Attempt, Outcome } from "./Call.ts"
 import { CallAt } from "./Deadlines.ts"
+import * as Direct from "./Direct.ts"
 import type { Endpoint } from "./Endpoint.ts"
 import * as Metrics from "./Metrics.ts"
 import { FastFailure, type InvalidOption, type RpcError } from "./RpcError.ts"
@@ -159,21 +160,35 @@ const make = <Req, Res, E>(
         status.set("Closed")
       })
     )
+    const begin = (attempt: Attempt) => {
+      if (state === "ProbeOpen") {
+        counts.probes++
+        const fault = {
+          endpoint,
+          cause: "too many of its calls failed; one call probes it",
+          nextAttempt: stack.now()
+        }
+        enter("ProbeClosed", new FastFailure(fault))
+      }
+      attempt.onEnd(ended)
+    }
+
+    const direct = Direct.throughEndpoint(inner)
     return {
-      send: (request, attempt) =>
-        Effect.suspend(() => {
-          if (state === "ProbeOpen") {
-            counts.probes++
-            const fault = {
-              endpoint,
-              cause: "too many of its calls failed; one call probes it",
-              nextAttempt: stack.now()
-            }
-            enter("ProbeClosed", new FastFailure(fault))
+      send: Direct.offer(
+        (request: Req, attempt: Attempt) =>
+          Effect.suspend(() => {
+            begin(attempt)
+            return inner.send(request, attempt)
+          }),
+        direct && {
+          ready: direct.ready,
+          send: (request: Req, attempt: Attempt, done: Direct.Done<Res, E>) => {
+            begin(attempt)
+            direct.send(request, attempt, done)
           }
-          attempt.onEnd(ended)
-          return inner.send(request, attempt)
-        }),
+        }
+      ),
       status,
       open: inner.open
     }

@@ -2,6 +2,7 @@
 import type * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import type { Call, Outcome } from "./Call.ts"
+import type { DirectEndpoint } from "./Direct.ts"
 import type { Endpoint } from "./Endpoint.ts"
 import type { RpcError } from "./RpcError.ts"
 import type { EndpointSink } from "./Sink.ts"
@@ -14,6 +15,8 @@ export class Member<Req = any, Res = any, E = any> {
   endpoint: Endpoint
   /** Made when the endpoint is first picked or opened; until then it counts as Idle. */
   sink: EndpointSink<Req, Res, E> | undefined = undefined
+  /** @internal The direct way through `sink`, if it has one. */
+  direct: DirectEndpoint<Req, Res, E> | undefined = undefined
   /** Attempts that have begun and not ended. */
   load = 0
   /** 0 usable, 1 busy, 2 down. */

@@ -11,6 +11,8 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
+import type { Call } from "./Call.ts"
+import * as Direct from "./Direct.ts"
 import { Ema } from "./internal/Ema.ts"
 import { counters, gauges } from "./Metrics.ts"
 import { durationMillis, fraction } from "./options.ts"
@@ -73,6 +75,11 @@ class Admission {
     return false
   }
 
+  /** The last one that was admitted has not gone. */
+  takeBack(): void {
+    this.#next = (this.#next + leastRate - 1) % leastRate
+  }
+
   /** An attempt has ended. */
   readonly ended = (exit: Exit.Exit<unknown, unknown>): undefined => {
     const now = this.#stack.now()
@@ -86,15 +93,33 @@ const admitted = <Req, Res, E>(
   stack: StackShape,
   inner: MessageSink<Req, Res, E>,
   admission: Admission
-): MessageSink<Req, Res, E | RpcError> => ({
-  ...inner,
-  send: (request, call) =>
-    Effect.suspend((): Effect.Effect<Res, E | RpcError> =>
-      admission.admit()
-        ? Effect.onExitPrimitive(inner.send(request, call), admission.ended)
-        : Effect.fail(new NotAdmitted({ stack: stack.name, accepted: admission.accepted }))
+): MessageSink<Req, Res, E | RpcError> => {
+  const refused = () => new NotAdmitted({ stack: stack.name, accepted: admission.accepted })
+  const direct = Direct.through(inner)
+  return {
+    ...inner,
+    send: Direct.offer(
+      (request: Req, call: Call) =>
+        Effect.suspend((): Effect.Effect<Res, E | RpcError> =>
+          admission.admit()
+            ? Effect.onExitPrimitive(inner.send(request, call), admission.ended)
+            : Effect.fail(refused())
+        ),
+      direct && ((request: Req, call: Call, done: Direct.Done<Res, E | RpcError>) => {
+        if (!admission.admit()) {
+          done(Exit.fail(refused()))
+          return true
+        }
+        const begun = direct(request, call, (exit) => {
+          admission.ended(exit)
+          done(exit)
+        })
+        if (!begun) admission.takeBack()
+        return begun
+      })
     )
-})
+  }
+}
 
 /**
  * The admission control for a family. What it drops fails with `NotAdmitted`, which says that it never ran and is not to be sent again at

@@ -10,6 +10,7 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Call } from "./Call.ts"
+import * as Direct from "./Direct.ts"
 import * as Metrics from "./Metrics.ts"
 import { Nacked, ServerFailed } from "./RpcError.ts"
 import type { Family, MessageSink } from "./Sink.ts"
@@ -124,9 +125,19 @@ const requeue = <Req, Res, E>(
       counts.requeues++
       return Effect.catchCause(inner.send(request, call), again(request, call, spent))
     }
+  const direct = Direct.through(inner)
   return {
     ...inner,
-    send: (request, call) => Effect.catchCause(inner.send(request, call), again(request, call, undefined))
+    send: Direct.offer(
+      (request: Req, call: Call) => Effect.catchCause(inner.send(request, call), again(request, call, undefined)),
+      direct && ((request: Req, call: Call, done: Direct.Done<Res, E>) =>
+        direct(
+          request,
+          call,
+          (exit) =>
+            exit._tag === "Success" ? done(exit) : Direct.goOn(again(request, call, undefined)(exit.cause), call, done)
+        ))
+    )
   }
 }
 

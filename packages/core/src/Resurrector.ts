@@ -18,6 +18,7 @@ import type * as Scope from "effect/Scope"
 import { abortFailure, type AbortListener, type AbortReason } from "./Abort.ts"
 import * as Backoff from "./Backoff.ts"
 import type { Attempt } from "./Call.ts"
+import * as Direct from "./Direct.ts"
 import type { Endpoint } from "./Endpoint.ts"
 import * as Metrics from "./Metrics.ts"
 import { durationMillis } from "./options.ts"
@@ -264,9 +265,13 @@ const make = <Req, Res, E>(
         status.set("Closed")
       })
     )
+    const direct = Direct.throughEndpoint(inner)
     return {
-      send: (request, attempt) =>
-        Effect.suspend(() => isDown ? sendWhenUp(request, attempt) : inner.send(request, attempt)),
+      send: Direct.offer(
+        (request: Req, attempt: Attempt) =>
+          Effect.suspend(() => isDown ? sendWhenUp(request, attempt) : inner.send(request, attempt)),
+        direct && { ready: () => !isDown && direct.ready(), send: direct.send }
+      ),
       status,
       open
     }

@@ -13,6 +13,7 @@ import { abortFailure, type AbortListener } from "./Abort.ts"
 import * as Backoff from "./Backoff.ts"
 import type { Call } from "./Call.ts"
 import { CallAt } from "./Deadlines.ts"
+import * as Direct from "./Direct.ts"
 import * as Metrics from "./Metrics.ts"
 import { wholeNumber } from "./options.ts"
 import type { InvalidOption, RpcError } from "./RpcError.ts"
@@ -144,12 +145,26 @@ const retry = <Req, Res, E>(
       return millis === 0 ? sendAgain : pauseThen(millis, call, reason.error, sendAgain)
     }
 
+  const direct = Direct.through(inner)
   return {
     ...inner,
-    send: (request, call) =>
-      call.idempotent
-        ? Effect.catchCause(inner.send(request, call), again(request, call, undefined))
-        : inner.send(request, call)
+    send: Direct.offer(
+      (request: Req, call: Call) =>
+        call.idempotent
+          ? Effect.catchCause(inner.send(request, call), again(request, call, undefined))
+          : inner.send(request, call),
+      direct && ((request: Req, call: Call, done: Direct.Done<Res, E | RpcError>) =>
+        direct(
+          request,
+          call,
+          call.idempotent
+            ? (exit) =>
+              exit._tag === "Success"
+                ? done(exit)
+                : Direct.goOn(again(request, call, undefined)(exit.cause), call, done)
+            : done
+        ))
+    )
   }
 }
 

@@ -8,6 +8,7 @@ import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import { abortFailure, type AbortListener, type AbortReason } from "./Abort.ts"
 import type { Attempt } from "./Call.ts"
+import * as Direct from "./Direct.ts"
 import type { Endpoint } from "./Endpoint.ts"
 import { connectFailed, faultOf } from "./internal/connectFault.ts"
 import * as Metrics from "./Metrics.ts"
@@ -19,6 +20,7 @@ import { StatusCell } from "./Status.ts"
 /** A connection that the pool has opened. */
 interface Connection<Req, Res, E> {
   readonly sink: EndpointSink<Req, Res, E>
+  readonly direct: Direct.DirectEndpoint<Req, Res, E> | undefined
   readonly scope: Scope.Closeable
   unsubscribe: () => void
 }
@@ -76,7 +78,12 @@ const make = <Req, Res, E>(
     }
 
     const connected = (sink: EndpointSink<Req, Res, E>, scope: Scope.Closeable) => {
-      const connection: Connection<Req, Res, E> = { sink, scope, unsubscribe: () => {} }
+      const connection: Connection<Req, Res, E> = {
+        sink,
+        direct: Direct.throughEndpoint(sink),
+        scope,
+        unsubscribe: () => {}
+      }
       if (sink.status.state === "Closed") {
         counts.dead++
         const fault = connectFailed(endpoint, sink.status.fault ?? "the connection closed at once")
@@ -177,13 +184,24 @@ const make = <Req, Res, E>(
         )
       })
 
-    const send = (request: Req, attempt: Attempt): Effect.Effect<Res, E | RpcError> =>
-      Effect.suspend(() => {
-        const connection = current
-        return connection !== undefined && usable(connection)
-          ? connection.sink.send(request, attempt)
-          : sendWhenOpen(request, attempt)
-      })
+    const send = Direct.offer(
+      (request: Req, attempt: Attempt): Effect.Effect<Res, E | RpcError> =>
+        Effect.suspend(() => {
+          const connection = current
+          return connection !== undefined && usable(connection)
+            ? connection.sink.send(request, attempt)
+            : sendWhenOpen(request, attempt)
+        }),
+      {
+        ready: () => current !== undefined && current.direct !== undefined && usable(current) && current.direct.ready(),
+        send: (request: Req, attempt: Attempt, done: Direct.Done<Res, E | RpcError>) => {
+          const direct = current?.direct
+          if (direct !== undefined) direct.send(request, attempt, done)
+          // It was ready, and has been lost since.
+          else Direct.goOn(sendWhenOpen(request, attempt), attempt, done)
+        }
+      }
+    )
 
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {

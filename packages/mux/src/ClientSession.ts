@@ -9,6 +9,7 @@ import {
   ConnectFailed,
   ConnectionClosed,
   type Deadlines,
+  Direct,
   type Endpoint,
   Nacked,
   ProtocolError,
@@ -20,7 +21,8 @@ import {
 } from "@scales-rpc/core"
 import { Tls } from "@scales-rpc/core/socket"
 import * as Effect from "effect/Effect"
-import { ClientExchange } from "./ClientExchange.ts"
+import * as Exit from "effect/Exit"
+import { ClientExchange, interruptedText } from "./ClientExchange.ts"
 import type { ClientContexts } from "./ClientContexts.ts"
 import { MuxDecodeError, MuxEncodeError } from "./CodecError.ts"
 import { decodeHeaders, responseHeadersId } from "./Contexts.ts"
@@ -102,6 +104,11 @@ const discarded = Symbol("discarded")
 type Phase = "probing" | "initializing" | "securing" | "confirming" | "open" | "draining" | "ended"
 
 const handshaking = (phase: Phase): boolean => phase !== "open" && phase !== "draining" && phase !== "ended"
+
+/** An exchange that ends before it has begun. */
+const refuse = (done: Direct.Done<MuxResponse, RpcError>, error: RpcError): undefined => {
+  done(Exit.fail(error))
+}
 
 /** One session. */
 export class ClientSession {
@@ -204,38 +211,53 @@ export class ClientSession {
     this.#end(undefined, cause)
   }
 
+  /** Begins an exchange, whose end `done` hears; `undefined`: it has ended. */
+  #begin(
+    request: MuxRequest,
+    attempt: Attempt,
+    done: Direct.Done<MuxResponse, RpcError>
+  ): ClientExchange | undefined {
+    const { abort } = attempt
+    if (abort.reason !== undefined) {
+      return refuse(done, abortFailure(abort.reason, { waiting: "queue", reached: "no", endpoint: attempt.endpoint }))
+    }
+    if (this.#phase !== "open") return refuse(done, this.#unavailable())
+    const tag = this.#tags.take()
+    if (tag < 0) return refuse(done, this.#nacked("every tag of the session is in use", true))
+    let outgoing: Outgoing
+    try {
+      outgoing = this.#writer.send(this.#message(tag, request, attempt))
+    } catch (cause) {
+      this.#tags.free(tag)
+      if (cause instanceof MuxEncodeError) {
+        return refuse(done, new Unsendable({ what: cause.message, cause }))
+      }
+      throw cause
+    }
+    const exchange = new ClientExchange(this, tag, attempt, request, done, outgoing)
+    this.#exchanges[tag] = exchange
+    this.#outstanding++
+    this.#options.counts.dispatches++
+    abort.on(exchange)
+    return exchange
+  }
+
   /** One exchange. */
-  readonly send = (request: MuxRequest, attempt: Attempt): Effect.Effect<MuxResponse, RpcError> =>
-    Effect.callback<MuxResponse, RpcError>((resume) => {
-      const { abort } = attempt
-      if (abort.reason !== undefined) {
-        return resume(Effect.fail(
-          abortFailure(abort.reason, { waiting: "queue", reached: "no", endpoint: attempt.endpoint })
-        ))
-      }
-      if (this.#phase !== "open") return resume(Effect.fail(this.#unavailable()))
-      const tag = this.#tags.take()
-      if (tag < 0) return resume(Effect.fail(this.#nacked("every tag of the session is in use", true)))
-      let outgoing: Outgoing
-      try {
-        outgoing = this.#writer.send(this.#message(tag, request, attempt))
-      } catch (cause) {
-        this.#tags.free(tag)
-        if (cause instanceof MuxEncodeError) {
-          return resume(Effect.fail(new Unsendable({ what: cause.message, cause })))
-        }
-        throw cause
-      }
-      const exchange = new ClientExchange(this, tag, attempt, request, resume, outgoing)
-      this.#exchanges[tag] = exchange
-      this.#outstanding++
-      this.#options.counts.dispatches++
-      abort.on(exchange)
-      return Effect.sync(() => {
-        abort.off(exchange)
-        this.discard(exchange, "interrupted by the caller")
-      })
-    })
+  readonly send = Direct.offer(
+    (request: MuxRequest, attempt: Attempt): Effect.Effect<MuxResponse, RpcError> =>
+      Effect.callback<MuxResponse, RpcError>((resume) => {
+        const exchange = this.#begin(request, attempt, resume)
+        return exchange && Effect.sync(() => {
+          attempt.abort.off(exchange)
+          this.discard(exchange, interruptedText)
+        })
+      }),
+    {
+      ready: () => this.#phase === "open",
+      send: (request: MuxRequest, attempt: Attempt, done: Direct.Done<MuxResponse, RpcError>) =>
+        void this.#begin(request, attempt, done)
+    }
+  )
 
   /**
    * Gives up on an exchange. While its request is still queued it is taken back and the tag is free; otherwise the server is told, and
@@ -470,14 +492,14 @@ export class ClientSession {
     if (exchange !== undefined) {
       const { reply } = exchange.attempt
       if (reply !== undefined) reply.headers = responseHeaders(response.contexts)
-      exchange.resume(Effect.succeed(response))
+      exchange.done(Exit.succeed(response))
     }
     this.#checkDrained()
   }
 
   #fail(tag: number, error: (endpoint: Endpoint) => RpcError): void {
     const exchange = this.#take(tag)
-    if (exchange !== undefined) exchange.resume(Effect.fail(error(this.#options.endpoint)))
+    if (exchange !== undefined) exchange.done(Exit.fail(error(this.#options.endpoint)))
     this.#checkDrained()
   }
 
@@ -581,7 +603,7 @@ export class ClientSession {
     for (const exchange of waiting) {
       exchange.attempt.abort.off(exchange)
       const unsent = exchange.outgoing.written !== "written"
-      exchange.resume(Effect.fail(
+      exchange.done(Exit.fail(
         !unsent && fault?._tag === "ProtocolError" ? fault : this.#closed(unsent ? "no" : "maybe", cause)
       ))
     }

@@ -6,6 +6,7 @@ import {
   type Call,
   type CallContext,
   classifyExit,
+  Direct,
   Dispatcher,
   type Family,
   InvalidOption,
@@ -113,7 +114,12 @@ export const client = <Self, Id extends string, Client, FamilyId extends string,
             Effect.fail(
               new Unsendable({ what: `${method.name} is oneway, and this wire answers every call`, cause: undefined })
             )
-          : (...args) => dispatch(called, (call) => serializer.send(method, args, call))
+          : (...args) =>
+            dispatch(
+              called,
+              (call) => serializer.send(method, args, call),
+              serializer.direct && ((call, done) => serializer.sendDirect(method, args, call, done))
+            )
       }
       return methods as typeof service.Service
     })
@@ -141,6 +147,8 @@ class Serializer {
   readonly #reader: ProtocolReader
   readonly #writer: ProtocolWriter
   #sequenceId = 0
+  /** The direct way down, if there is one. */
+  readonly direct: Direct.Direct<ThriftRequest, ThriftResponse, RpcError> | undefined
 
   constructor(
     sink: MessageSink<ThriftRequest, ThriftResponse, RpcError>,
@@ -148,23 +156,49 @@ class Serializer {
     writer: ProtocolWriter
   ) {
     this.#sink = sink
+    this.direct = Direct.through(sink)
     this.#reader = reader
     this.#writer = writer
   }
 
   send(method: MethodDefinition, args: ReadonlyArray<unknown>, call: Call): Effect.Effect<unknown, unknown> {
+    const request = this.#encode(method, args)
+    return request instanceof ThriftEncodeError
+      ? Effect.fail(request)
+      : Effect.flatMap(this.#sink.send(request, call), (response) => this.#decode(method, response.body))
+  }
+
+  /** The same the direct way, when there is one: `false` says that nothing was done. */
+  sendDirect(
+    method: MethodDefinition,
+    args: ReadonlyArray<unknown>,
+    call: Call,
+    done: Direct.Done<unknown, unknown>
+  ): boolean {
+    const before = this.#sequenceId
+    const request = this.#encode(method, args)
+    if (request instanceof ThriftEncodeError) {
+      done(Exit.fail(request))
+      return true
+    }
+    const begun = this.direct!(request, call, (exit) => {
+      done(exit._tag === "Success" ? this.#decode(method, exit.value.body) : exit)
+    })
+    // It goes by `send`, with the same number.
+    if (!begun && this.#sequenceId === request.sequenceId) this.#sequenceId = before
+    return begun
+  }
+
+  #encode(method: MethodDefinition, args: ReadonlyArray<unknown>): ThriftRequest | ThriftEncodeError {
     const sequenceId = this.#sequenceId = this.#sequenceId % 0x7fffffff + 1
-    let body: Uint8Array
     try {
       this.#writer.reset()
       method.encodeCall(sequenceId, args, this.#writer)
-      body = this.#writer.take()
+      return { body: this.#writer.take(), method: method.name, sequenceId, oneway: method.oneway }
     } catch (error) {
-      if (error instanceof ThriftEncodeError) return Effect.fail(error)
+      if (error instanceof ThriftEncodeError) return error
       throw error
     }
-    const request = { body, method: method.name, sequenceId, oneway: method.oneway }
-    return Effect.flatMap(this.#sink.send(request, call), (response) => this.#decode(method, response.body))
   }
 
   #decode(method: MethodDefinition, body: Uint8Array): Reply {

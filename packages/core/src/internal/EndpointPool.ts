@@ -12,6 +12,7 @@ import * as Scope from "effect/Scope"
 import { abortFailure, type AbortListener, type AbortReason } from "../Abort.ts"
 import type { Attempt, Outcome } from "../Call.ts"
 import { CallAt } from "../Deadlines.ts"
+import * as Direct from "../Direct.ts"
 import type { Endpoint } from "../Endpoint.ts"
 import { ConnectionClosed, MaxWaiters, type RpcError, StackClosed } from "../RpcError.ts"
 import type { Connector, EndpointSink } from "../Sink.ts"
@@ -44,6 +45,7 @@ export interface Shared {
 /** A connection that the pool has opened. Idle ones are linked in the order they became idle. */
 class Connection<Req, Res, E> extends Link {
   readonly sink: EndpointSink<Req, Res, E>
+  readonly direct: Direct.DirectEndpoint<Req, Res, E> | undefined
   readonly scope: Scope.Closeable
   readonly madeAt: number
   /** Given to every attempt that uses it: made once. */
@@ -60,6 +62,7 @@ class Connection<Req, Res, E> extends Link {
   ) {
     super()
     this.sink = sink
+    this.direct = Direct.throughEndpoint(sink)
     this.scope = scope
     this.madeAt = madeAt
     this.release = (outcome) => ended(this, outcome)
@@ -70,17 +73,21 @@ class Connection<Req, Res, E> extends Link {
 class Waiter<Req, Res, E> extends Link implements AbortListener {
   readonly attempt: Attempt
   readonly resume: (result: Connection<Req, Res, E> | RpcError) => void
-  readonly onAbort: (reason: AbortReason) => void
+  readonly #aborted: (waiter: Waiter<Req, Res, E>, reason: AbortReason) => void
 
   constructor(
     attempt: Attempt,
     resume: (result: Connection<Req, Res, E> | RpcError) => void,
-    onAbort: (waiter: Waiter<Req, Res, E>, reason: AbortReason) => void
+    aborted: (waiter: Waiter<Req, Res, E>, reason: AbortReason) => void
   ) {
     super()
     this.attempt = attempt
     this.resume = resume
-    this.onAbort = (reason) => onAbort(this, reason)
+    this.#aborted = aborted
+  }
+
+  onAbort(reason: AbortReason): void {
+    this.#aborted(this, reason)
   }
 }
 
@@ -106,6 +113,8 @@ export const make = <Req, Res, E>(
     const queue = new Chain<Waiter<Req, Res, E>>()
     const openers = new Set<(fault: RpcError | undefined) => void>()
     let closed = false
+    /** What the connector gives has a direct way. */
+    let isDirect = false
     /** Why the last connect failed, until one succeeds. */
     let refusal: RpcError | undefined
 
@@ -210,10 +219,11 @@ export const make = <Req, Res, E>(
     /** It is free: for whoever waits, or else for later. */
     const free = (connection: Connection<Req, Res, E>) => {
       connection.use = "idle"
-      connection.idleSince = stack.now()
       idle.push(connection)
       pump()
-      if (connection.use === "idle") sweepAt(dueAt(connection))
+      if (connection.use !== "idle") return
+      connection.idleSince = stack.now()
+      sweepAt(dueAt(connection))
     }
 
     const putBack = (connection: Connection<Req, Res, E>) => {
@@ -263,6 +273,7 @@ export const make = <Req, Res, E>(
         // One in use finishes what it has, unless nothing on it can succeed any more.
         if (state === "Closed" || (state !== "Open" && connection.use === "idle")) drop(connection)
       })
+      isDirect = connection.direct !== undefined
       live.add(connection)
       refusal = undefined
       gained = true
@@ -323,50 +334,93 @@ export const make = <Req, Res, E>(
     const aborted = (waiting: "connection" | "queue", reason: AbortReason) =>
       abortFailure(reason, { waiting, reached: "no", endpoint, cause: status.fault })
 
+    const onAbort = (waiter: Waiter<Req, Res, E>, reason: AbortReason) => {
+      const waiting = waiter.chain === promised ? "connection" : "queue"
+      leave(waiter)
+      waiter.resume(aborted(waiting, reason))
+    }
+
+    /** Why a call may not even wait. */
+    const turnedAway = ({ abort }: Attempt): RpcError | undefined => {
+      if (abort.reason !== undefined) return aborted("connection", abort.reason)
+      if (closed) return closedError()
+      if (mayConnect() || promised.size !== connecting.size || queue.size < maxWaiters) return undefined
+      shared.maxWaiters++
+      return new MaxWaiters({ endpoint, max: maxWaiters })
+    }
+
+    /** Waits for a connection; `undefined`: there is nothing to wait for, `resume` has been called. */
+    const wait = (attempt: Attempt, resume: Waiter<Req, Res, E>["resume"]): Waiter<Req, Res, E> | undefined => {
+      const error = turnedAway(attempt)
+      if (error !== undefined) {
+        resume(error)
+        return undefined
+      }
+      const waiter = new Waiter(attempt, resume, onAbort)
+      attempt.abort.on(waiter)
+      queue.push(waiter)
+      promote()
+      allowance++
+      pump()
+      return waiter
+    }
+
     const sendWhenFree = (request: Req, attempt: Attempt): Effect.Effect<Res, E | RpcError> =>
       Effect.callback((resume) => {
-        const reason = attempt.abort.reason
-        if (reason !== undefined) return resume(Effect.fail(aborted("connection", reason)))
-        if (closed) return resume(Effect.fail(closedError()))
-        if (!mayConnect() && promised.size === connecting.size && queue.size >= maxWaiters) {
-          shared.maxWaiters++
-          return resume(Effect.fail(new MaxWaiters({ endpoint, max: maxWaiters })))
-        }
-        const waiter = new Waiter<Req, Res, E>(
+        const waiter = wait(
           attempt,
-          (result) => resume(result instanceof Connection ? sendOn(result, request, attempt) : Effect.fail(result)),
-          (left, why) => {
-            const waiting = left.chain === promised ? "connection" : "queue"
-            leave(left)
-            resume(Effect.fail(aborted(waiting, why)))
-          }
+          (result) => resume(result instanceof Connection ? sendOn(result, request, attempt) : Effect.fail(result))
         )
-        attempt.abort.on(waiter)
-        queue.push(waiter)
-        promote()
-        allowance++
-        pump()
-        return Effect.sync(() => leave(waiter))
+        return waiter && Effect.sync(() => leave(waiter))
       })
+
+    const closedAtOnce = (connection: Connection<Req, Res, E>) =>
+      new ConnectionClosed({ endpoint, reached: "no", cause: connection.sink.status.fault ?? "closed at once" })
 
     /** Between being given a connection and sending, a fiber may have let others run. */
     const sendOn = (connection: Connection<Req, Res, E>, request: Req, attempt: Attempt) =>
       Effect.suspend((): Effect.Effect<Res, E | RpcError> =>
-        connection.use === "used"
-          ? connection.sink.send(request, attempt)
-          : Effect.fail(
-            new ConnectionClosed({ endpoint, reached: "no", cause: connection.sink.status.fault ?? "closed at once" })
-          )
+        connection.use === "used" ? connection.sink.send(request, attempt) : Effect.fail(closedAtOnce(connection))
       )
 
-    const send = (request: Req, attempt: Attempt): Effect.Effect<Res, E | RpcError> =>
-      Effect.suspend(() => {
-        // Nobody overtakes those who wait.
-        const connection = promised.size + queue.size === 0 ? takeIdle() : undefined
-        if (connection === undefined) return sendWhenFree(request, attempt)
-        use(connection, attempt)
-        return connection.sink.send(request, attempt)
-      })
+    /** Nobody overtakes those who wait. */
+    const takeFree = () => promised.size + queue.size === 0 ? takeIdle() : undefined
+
+    const directOn = (
+      connection: Connection<Req, Res, E>,
+      request: Req,
+      attempt: Attempt,
+      done: Direct.Done<Res, E | RpcError>
+    ): void => {
+      if (connection.direct === undefined) Direct.goOn(connection.sink.send(request, attempt), attempt, done)
+      else connection.direct.send(request, attempt, done)
+    }
+
+    const send = Direct.offer(
+      (request: Req, attempt: Attempt): Effect.Effect<Res, E | RpcError> =>
+        Effect.suspend(() => {
+          const connection = takeFree()
+          if (connection === undefined) return sendWhenFree(request, attempt)
+          use(connection, attempt)
+          return connection.sink.send(request, attempt)
+        }),
+      {
+        ready: () => isDirect && live.size > 0,
+        send: (request: Req, attempt: Attempt, done: Direct.Done<Res, E | RpcError>): void => {
+          const connection = takeFree()
+          if (connection === undefined) {
+            wait(
+              attempt,
+              (result) =>
+                result instanceof Connection ? directOn(result, request, attempt, done) : done(Exit.fail(result))
+            )
+            return
+          }
+          use(connection, attempt)
+          directOn(connection, request, attempt, done)
+        }
+      }
+    )
 
     const view = () => ({
       size: live.size + connecting.size,

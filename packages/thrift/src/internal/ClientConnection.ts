@@ -11,6 +11,7 @@ import {
   ConnectFailed,
   ConnectionClosed,
   type Deadlines,
+  Direct,
   type Endpoint,
   Nacked,
   ProtocolError,
@@ -20,6 +21,7 @@ import {
   Unsendable
 } from "@scales-rpc/core"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import { ThriftEncodeError, ThriftProtocolError } from "../errors.ts"
 import { type MessageHeader, MessageType, type ProtocolReader } from "../Protocol.ts"
 import type { ThriftRequest, ThriftResponse } from "../ThriftClient.ts"
@@ -100,7 +102,7 @@ class Exchange implements AbortListener {
   readonly connection: ClientConnection
   readonly request: ThriftRequest
   readonly attempt: Attempt
-  readonly resume: (effect: Effect.Effect<ThriftResponse, RpcError>) => void
+  readonly done: Direct.Done<ThriftResponse, RpcError>
   /** Its request has been handed to the socket: the server may have it. */
   written = false
 
@@ -108,25 +110,30 @@ class Exchange implements AbortListener {
     connection: ClientConnection,
     request: ThriftRequest,
     attempt: Attempt,
-    resume: (effect: Effect.Effect<ThriftResponse, RpcError>) => void
+    done: Direct.Done<ThriftResponse, RpcError>
   ) {
     this.connection = connection
     this.request = request
     this.attempt = attempt
-    this.resume = resume
+    this.done = done
   }
 
   onAbort(reason: AbortReason): void {
     const { endpoint } = this.attempt
     const { written } = this
     this.connection.abandon(this)
-    this.resume(Effect.fail(
+    this.done(Exit.fail(
       abortFailure(
         reason,
         written ? { waiting: "reply", reached: "maybe", endpoint } : { waiting: "queue", reached: "no", endpoint }
       )
     ))
   }
+}
+
+/** An exchange that ends before it has begun. */
+const refuse = (done: Direct.Done<ThriftResponse, RpcError>, error: RpcError): undefined => {
+  done(Exit.fail(error))
 }
 
 type Phase = "upgrading" | "open" | "ended"
@@ -141,7 +148,7 @@ export class ClientConnection {
   #exchange: Exchange | undefined
   /** What was waited for has come; nobody hears of it until all that came with it has been looked at. */
   #answered = false
-  #reply: Effect.Effect<ThriftResponse> | undefined
+  #reply: Exit.Exit<ThriftResponse> | undefined
   /**
    * Sequence ids of the last oneway calls. A server that does not know the method answers it as any other: that is no reply to the call that
    * has the connection by then.
@@ -210,33 +217,51 @@ export class ClientConnection {
     this.#end(undefined, cause)
   }
 
+  /** Begins an exchange, whose end `done` hears; `undefined`: it has ended. */
+  #begin(
+    request: ThriftRequest,
+    attempt: Attempt,
+    done: Direct.Done<ThriftResponse, RpcError>
+  ): Exchange | undefined {
+    const { abort } = attempt
+    const { endpoint, now } = this.#options
+    if (abort.reason !== undefined) {
+      return refuse(done, abortFailure(abort.reason, { waiting: "queue", reached: "no", endpoint }))
+    }
+    if (this.#phase !== "open") {
+      return refuse(done, this.#closed("no", this.status.fault ?? "the connection is not open"))
+    }
+    if (this.#exchange !== undefined) {
+      return refuse(
+        done,
+        new Nacked({ endpoint, why: "the connection has a call, and takes one at a time", retryable: true })
+      )
+    }
+    const exchange = new Exchange(this, request, attempt, done)
+    this.#exchange = exchange
+    this.#options.counts.calls++
+    abort.on(exchange)
+    if (now() - this.#idleSince < looksAfter) this.#write(exchange)
+    else this.#look(exchange)
+    return exchange
+  }
+
   /** One exchange. */
-  readonly send = (request: ThriftRequest, attempt: Attempt): Effect.Effect<ThriftResponse, RpcError> =>
-    Effect.callback<ThriftResponse, RpcError>((resume) => {
-      const { abort } = attempt
-      const { endpoint, now } = this.#options
-      if (abort.reason !== undefined) {
-        return resume(Effect.fail(abortFailure(abort.reason, { waiting: "queue", reached: "no", endpoint })))
-      }
-      if (this.#phase !== "open") {
-        return resume(Effect.fail(this.#closed("no", this.status.fault ?? "the connection is not open")))
-      }
-      if (this.#exchange !== undefined) {
-        return resume(Effect.fail(
-          new Nacked({ endpoint, why: "the connection has a call, and takes one at a time", retryable: true })
-        ))
-      }
-      const exchange = new Exchange(this, request, attempt, resume)
-      this.#exchange = exchange
-      this.#options.counts.calls++
-      abort.on(exchange)
-      if (now() - this.#idleSince < looksAfter) this.#write(exchange)
-      else this.#look(exchange)
-      return Effect.sync(() => {
-        abort.off(exchange)
-        this.abandon(exchange)
-      })
-    })
+  readonly send = Direct.offer(
+    (request: ThriftRequest, attempt: Attempt): Effect.Effect<ThriftResponse, RpcError> =>
+      Effect.callback<ThriftResponse, RpcError>((resume) => {
+        const exchange = this.#begin(request, attempt, resume)
+        return exchange && Effect.sync(() => {
+          attempt.abort.off(exchange)
+          this.abandon(exchange)
+        })
+      }),
+    {
+      ready: () => this.#phase === "open" && this.#exchange === undefined,
+      send: (request: ThriftRequest, attempt: Attempt, done: Direct.Done<ThriftResponse, RpcError>) =>
+        void this.#begin(request, attempt, done)
+    }
+  )
 
   /**
    * Nobody waits for a call any more. If its request has left, the reply may come at any time, and must not meet another call: the
@@ -277,7 +302,7 @@ export class ClientConnection {
         : chunksOf(framing, request.body)
     } catch (cause) {
       if (!(cause instanceof ThriftEncodeError)) throw cause
-      return this.#finish(Effect.fail(new Unsendable({ what: cause.message, cause })))
+      return this.#finish(Exit.fail(new Unsendable({ what: cause.message, cause })))
     }
     exchange.written = true
     sink.write(
@@ -286,7 +311,7 @@ export class ClientConnection {
         ? () => {
           if (this.#exchange !== exchange) return
           this.#remember(request.sequenceId)
-          this.#finish(Effect.succeed(empty))
+          this.#finish(Exit.succeed(empty))
         }
         : undefined
     )
@@ -319,7 +344,7 @@ export class ClientConnection {
         if (this.#answered || !this.#awaiting()) return this.#protocolError(unasked)
         const wrong = mismatch(this.#exchange!.request, header)
         if (wrong !== undefined) return this.#protocolError(wrong)
-        this.#reply = Effect.succeed({ body })
+        this.#reply = Exit.succeed({ body })
       }
       this.#answered = true
     } catch (error) {
@@ -350,13 +375,13 @@ export class ClientConnection {
   }
 
   /** The call is over, and the connection is free for the next before anybody hears of it. */
-  #finish(answer: Effect.Effect<ThriftResponse, RpcError>): void {
+  #finish(answer: Exit.Exit<ThriftResponse, RpcError>): void {
     const exchange = this.#exchange
     if (exchange === undefined) return
     this.#exchange = undefined
     this.#idleSince = this.#options.now()
     exchange.attempt.abort.off(exchange)
-    exchange.resume(answer)
+    exchange.done(answer)
   }
 
   #upgradeFailed(cause: unknown): void {
@@ -382,7 +407,7 @@ export class ClientConnection {
     const exchange = this.#exchange
     if (exchange !== undefined) {
       this.#finish(
-        this.#reply ?? Effect.fail(
+        this.#reply ?? Exit.fail(
           exchange.written && fault?._tag === "ProtocolError"
             ? fault
             : this.#closed(exchange.written ? "maybe" : "no", cause)
