@@ -77,20 +77,25 @@ type Step = (result: Effect.Effect<"open" | "secure", RpcError>) => void
 const connect = (shared: Shared, endpoint: Endpoint) =>
   Effect.gen(function*() {
     const { connectTimeoutMillis, tls } = shared.settings
+    const negotiated = tls !== undefined && tls.mode !== "always"
+    let receive: (chunk: Buffer) => void = () => {}
     const socket = yield* Socket.open(endpoint, {
       connectTimeoutMillis,
-      tls: tls?.mode === "always" ? tls.client : undefined
+      tls: negotiated ? undefined : tls?.client,
+      // What TLS may take over emits what it reads.
+      onRead: negotiated ? undefined : (chunk) => receive(chunk)
     })
     const connection = new Connection(shared, endpoint)
     const { session } = connection
+    if (!negotiated) receive = (chunk) => session.receive(chunk)
     yield* Effect.addFinalizer(() => Effect.sync(() => session.close("the connection was closed by the client")))
-    const next = yield* connection.use(socket, () => session.start())
+    const next = yield* connection.use(socket, negotiated, () => session.start())
     if (next === "secure") {
       const secured = yield* Effect.tapError(
         tls!.client.secure(socket, endpoint),
         (fault) => Effect.sync(() => session.refused(fault))
       )
-      yield* connection.use(secured, () => session.secured())
+      yield* connection.use(secured, true, () => session.secured())
     }
     return { send: session.send, status: session.status, open: Effect.void }
   })
@@ -143,11 +148,14 @@ class Connection {
     return this.#socket !== undefined && "encrypted" in this.#socket
   }
 
-  /** Joins the session to a socket, goes on with `step`, and waits until the session is open or asks for TLS. */
-  use(socket: Net.Socket, step: () => void): Effect.Effect<"open" | "secure", RpcError> {
+  /**
+   * Joins the session to a socket, which gives it what it reads or emits that, goes on with `step`, and waits until the session is open or
+   * asks for TLS.
+   */
+  use(socket: Net.Socket, emits: boolean, step: () => void): Effect.Effect<"open" | "secure", RpcError> {
     return Effect.callback((resume) => {
       this.#step = resume
-      this.#attach(socket)
+      this.#attach(socket, emits)
       // Broken between its connecting and now: nobody will say so again.
       if (socket.destroyed) this.#lost(socket.errored ?? "the connection was lost at once")
       else step()
@@ -155,13 +163,15 @@ class Connection {
     })
   }
 
-  #attach(socket: Net.Socket): void {
+  #attach(socket: Net.Socket, emits: boolean): void {
     const { session } = this
     let cause: unknown = "the server closed the connection"
     const lost = () => this.#lost(cause)
     const onData = (chunk: Buffer) => session.receive(chunk)
     const onDrain = () => session.writable()
-    socket.on("data", onData).on("drain", onDrain).once("end", lost).once("close", lost).on("error", (error) => {
+    if (emits) socket.on("data", onData)
+    else socket.resume()
+    socket.on("drain", onDrain).once("end", lost).once("close", lost).on("error", (error) => {
       cause = error
     })
     this.#socket = socket

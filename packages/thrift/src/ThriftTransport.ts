@@ -59,13 +59,16 @@ interface Shared {
 const connect = (shared: Shared, endpoint: Endpoint) =>
   Effect.gen(function*() {
     const { connectTimeoutMillis, tls } = shared
-    const socket = yield* Socket.open(endpoint, { connectTimeoutMillis, tls })
+    let receive: (chunk: Buffer) => void = () => {}
+    const socket = yield* Socket.open(endpoint, { connectTimeoutMillis, tls, onRead: (chunk) => receive(chunk) })
     const connection = yield* Effect.acquireRelease(
       Effect.callback<ClientConnection, RpcError>((resume) => {
         const connection = join(shared, endpoint, socket, (fault) => {
           resume(fault === undefined ? Effect.succeed(connection) : Effect.fail(fault))
         })
         shared.connections.set(connection, endpoint)
+        receive = (chunk) => connection.receive(chunk)
+        socket.resume()
         connection.start()
         // Broken between its connecting and now: nobody will say so again.
         if (socket.destroyed) connection.connectionLost(socket.errored ?? undefined)
@@ -110,7 +113,6 @@ const join = (
   })
   let cause: unknown
   const lost = () => connection.connectionLost(Tls.lateFailure(cause) ?? cause)
-  socket.on("data", (chunk: Buffer) => connection.receive(chunk))
   // Whatever it says, it is destroyed by then; that it is closed comes only later.
   socket.on("error", (error) => {
     cause = error
