@@ -61,6 +61,7 @@ export class Abort extends Timer implements AbortListener {
   /** What this was forked from, for as long as anything is held. */
   #origin: Abort | undefined = undefined
   #holds = 0
+  #brokenBy: "ReplyBroken" | "Interrupted" | undefined = undefined
   #whenReleased: (() => void) | undefined = undefined
 
   /** `deadline` in milliseconds of the stack's clock; `timeoutMillis` how long that was from the call's start. */
@@ -139,6 +140,17 @@ export class Abort extends Timer implements AbortListener {
     const released = this.#whenReleased
     this.#whenReleased = undefined
     released?.()
+  }
+
+  /** Why what was held did not come to its end: `Interrupted`, its caller had enough of it. `undefined`: it did, or has not ended. */
+  get brokenBy(): "ReplyBroken" | "Interrupted" | undefined {
+    return this.#brokenBy
+  }
+
+  /** What is held does not come to its end; `undefined`: it is of no account any more. */
+  breaks(by: "ReplyBroken" | "Interrupted" | undefined): void {
+    this.#brokenBy = by
+    this.#origin?.breaks(by)
   }
 
   /** Calls `f` once, when nothing is held any more. */

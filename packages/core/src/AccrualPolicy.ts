@@ -44,8 +44,9 @@ const backoffs = (backoff: Schedule.Schedule<unknown>): Effect.Effect<() => () =
     const stack = yield* Stack
     const run = Effect.runForkWith(yield* Effect.context<never>())
     return () => {
-      const next = Backoff.delays(backoff, stack, run)
-      return () => next() ?? afterBackoff
+      // Of most endpoints it is never asked.
+      let next: (() => number | undefined) | undefined
+      return () => (next ??= Backoff.delays(backoff, stack, run))() ?? afterBackoff
     }
   })
 

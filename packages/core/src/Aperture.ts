@@ -13,7 +13,9 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Balancer from "./Balancer.ts"
 import { AperturePicker, type ApertureSettings } from "./internal/AperturePicker.ts"
-import { counters, gauges } from "./Metrics.ts"
+import { duration, given } from "./Describe.ts"
+import { table } from "./metricTable.ts"
+import * as Metrics from "./Metrics.ts"
 import { durationMillis, finiteNumber, wholeNumber } from "./options.ts"
 import { InvalidOption, type RpcError } from "./RpcError.ts"
 import type { ServerSet } from "./ServerSet.ts"
@@ -80,7 +82,7 @@ const checked = (options: ApertureOptions): Effect.Effect<ApertureSettings, Inva
 
 /**
  * The balancer for a family. A call waits for the server set's first state and for the first endpoint to open, up to its
- * deadline. Shown as `scales.aperture.size`, `.load_average`, `.widened`, `.narrowed`, `.replaced`, `.swapped` and `.expired`. Fails with
+ * deadline. Shown as `scales.aperture.*`. Fails with
  * `InvalidOption` for an option out of its range.
  */
 export const layer = <Id extends string, Req, Res, E>(
@@ -93,11 +95,17 @@ export const layer = <Id extends string, Req, Res, E>(
       const settings = yield* checked(options)
       return yield* Balancer.assemble(family, {
         description: "sends each call to the least loaded of as few endpoints as the load needs",
-        options: {
-          ...settings,
+        options: given(options, {
+          minSize: settings.minSize,
           maxSize: options.maxSize ?? "as many as there are",
-          jitter: settings.jitter ?? "off"
-        },
+          minLoad: settings.minLoad,
+          maxLoad: settings.maxLoad,
+          window: duration(settings.windowMillis),
+          jitter: settings.jitter === undefined
+            ? "off"
+            : { min: duration(settings.jitter.minMillis), max: duration(settings.jitter.maxMillis) },
+          idleTime: duration(settings.idleMillis)
+        }),
         common: options,
         picker: (control) => makePicker(control, settings)
       })
@@ -107,35 +115,28 @@ export const layer = <Id extends string, Req, Res, E>(
 const makePicker = (control: Balancer.Control, settings: ApertureSettings) =>
   Effect.gen(function*() {
     const { stack } = control
-    const run = Effect.runForkWith(yield* Effect.context<never>())
     const picker = yield* Effect.acquireRelease(
       Effect.sync(() => {
         const made = new AperturePicker(control, settings, (move, { endpoint }) => {
-          run(Effect.logDebug(`${stack.name}: aperture ${move}: ${endpoint.key}`))
+          stack.log.say("debug", `aperture ${move}`, { endpoint: endpoint.key })
         })
         made.start()
         return made
       }),
       (made) => Effect.sync(() => made.stop())
     )
-    const series = (what: string, description: string, read: () => number) => ({
-      name: `scales.aperture.${what}`,
-      description,
-      read
-    })
-    yield* gauges(
-      stack,
-      series("size", "endpoints in the aperture", () => picker.size),
-      series("load_average", "outstanding calls for each endpoint in the aperture", () => picker.loadAverage)
-    )
     const { moves } = picker
-    yield* counters(
+    yield* Metrics.show(
       stack,
-      series("widened", "endpoints taken in for the load", () => moves.widened),
-      series("narrowed", "endpoints let go of for want of load", () => moves.narrowed),
-      series("replaced", "endpoints replaced because they were not usable or left", () => moves.replaced),
-      series("swapped", "endpoints exchanged to spread many clients", () => moves.swapped),
-      series("expired", "endpoints closed outside of the aperture", () => moves.expired)
+      Metrics.value(table["scales.aperture.size"], () => picker.size),
+      Metrics.value(table["scales.aperture.opening"], () => picker.opening),
+      Metrics.value(table["scales.aperture.outside"], () => picker.idle),
+      Metrics.value(table["scales.aperture.load_average"], () => picker.loadAverage),
+      Metrics.value(table["scales.aperture.widened"], () => moves.widened),
+      Metrics.value(table["scales.aperture.narrowed"], () => moves.narrowed),
+      Metrics.value(table["scales.aperture.replaced"], () => moves.replaced),
+      Metrics.value(table["scales.aperture.swapped"], () => moves.swapped),
+      Metrics.value(table["scales.aperture.expired"], () => moves.expired)
     )
     return picker
   })

@@ -11,24 +11,36 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { abortFailure, type AbortListener, type AbortReason } from "./Abort.ts"
 import { type Attempt, beginAttempt, type Call, type Outcome, settleAttempt } from "./Call.ts"
+import { CallCounts, CallStats } from "./CallStats.ts"
+import { type DescribeBounds, given, list, type OptionInForce } from "./Describe.ts"
 import { type Done, offer, throughEndpoint } from "./Direct.ts"
 import type { Endpoint } from "./Endpoint.ts"
+import { cut } from "./internal/secrets.ts"
+import { ServerSetSource } from "./internal/serverSetSource.ts"
+import { SetView } from "./internal/SetView.ts"
+import { quantiles } from "./LatencyHistogram.ts"
 import {
   type BalancerOptions,
   type BalancerView,
   type Control,
+  type EndpointCalls,
   type EndpointView,
   Member,
   type Picker
 } from "./Member.ts"
-import { counters, gauges } from "./Metrics.ts"
+import { table } from "./metricTable.ts"
+import * as Metrics from "./Metrics.ts"
 import { ConnectFailed, InvalidOption, NoEndpoints, type RpcError, StackClosed } from "./RpcError.ts"
 import { ServerSet, type ServerSetState, type States } from "./ServerSet.ts"
 import type { EndpointSink, Family, MessageSink, SinkFactory } from "./Sink.ts"
 import { Stack, type StackShape } from "./Stack.ts"
 import { rank, type SinkState, StatusCell } from "./Status.ts"
+import { noteAttempt } from "./Tracing.ts"
 
 export * from "./Member.ts"
+
+/** How long the text of a fault may be: a peer has written some of it. */
+const longestFault = 1000
 
 /** Share of a new latency in the average that is shown. */
 const latencyShare = 0.1
@@ -37,12 +49,24 @@ const latencyShare = 0.1
 export interface Balanced<Req, Res, E> {
   readonly sink: MessageSink<Req, Res, E | RpcError>
   readonly members: () => Iterable<Member<Req, Res, E>>
-  readonly view: () => BalancerView & Readonly<Record<string, unknown>>
+  readonly view: (bounds?: DescribeBounds) => BalancerView & Readonly<Record<string, unknown>>
 }
 
 /** A call that waits for something to be there. */
 interface Waiter extends AbortListener {
   readonly wake: () => void
+}
+
+/** The series of the attempts at an endpoint. */
+const series = {
+  requests: table["scales.endpoint.attempts"],
+  success: table["scales.endpoint.success"],
+  failed: table["scales.endpoint.failed"],
+  failures: table["scales.endpoint.failures"],
+  ignored: table["scales.endpoint.ignored"],
+  pending: table["scales.endpoint.load"],
+  latency: table["scales.endpoint.latency_ms"],
+  quantiles: table["scales.endpoint.latency_quantiles_ms"]
 }
 
 /** How many endpoints `open` connects to at once. */
@@ -90,9 +114,27 @@ export const make = <Req, Res, E, E2 = never>(
       for (const waiter of [...waiters]) waiter.wake()
     }
 
+    /** Since when all are down. */
+    let outageSince: number | undefined
+
+    /** Says when the last one goes down, and when the first is back. */
+    const tellOutage = () => {
+      if (members.size === 0 || (ranks[2] === members.size) === (outageSince !== undefined)) return
+      if (outageSince !== undefined) {
+        const downMillis = stack.now() - outageSince
+        outageSince = undefined
+        return stack.log.say("info", "an endpoint can be used again", { downMillis })
+      }
+      outageSince = stack.now()
+      const cause = faults[2]
+      stack.log.say("error", "all endpoints down", { endpoints: members.size, cause: cause?.message })
+      stack.faults.note({ what: "all endpoints down", cause })
+    }
+
     /** The status of the whole is that of its best member; Idle, with what was met so far, until one was open. */
     const refresh = () => {
       if (closed) return
+      tellOutage()
       const best = ranks.findIndex((count) => count > 0)
       status.set(!opened ? "Idle" : best < 0 ? "Closed" : stateOf[best]!, best <= 0 ? undefined : faults[best])
     }
@@ -105,6 +147,7 @@ export const make = <Req, Res, E, E2 = never>(
         ranks[next]++
       }
       member.rank = next
+      if (next !== 0) showOwn(member)
       if (!member.removed) picker.changed(member)
       if (member.state === "Open") opened = true
       refresh()
@@ -113,9 +156,9 @@ export const make = <Req, Res, E, E2 = never>(
 
     /** Tells those who wait for the member's sink that there is one, or that there will be none. */
     const answer = (member: Member<Req, Res, E>) => {
-      const wanting = [...member.wanting]
-      member.wanting.clear()
-      for (const go of wanting) go()
+      const { wanting } = member
+      member.wanting = undefined
+      if (wanting !== undefined) { for (const go of wanting) go() }
     }
 
     /** Lets go of the member's sink. */
@@ -146,22 +189,71 @@ export const make = <Req, Res, E, E2 = never>(
       ranks[member.rank]--
       removes++
       picker.remove(member)
-      if (member.load === 0) letGo(member)
-      else draining.set(member.endpoint.key, member)
+      if (member.load === 0) {
+        uncount(member)
+        letGo(member)
+      } else draining.set(member.endpoint.key, member)
     }
 
-    const release = (member: Member<Req, Res, E>, outcome: Outcome, millis: number) => {
+    /** Endpoints that have series of their own. */
+    let shown = 0
+    /** Counts the attempts at all others. */
+    let others: CallStats | undefined
+
+    /** Gives a member series of its own, if there is a place and it has none; between calls, as what has begun in one series ends there. */
+    const showOwn = (member: Member<Req, Res, E>): CallStats | undefined => {
+      const { load, removed, stats } = member
+      if (stats !== undefined && stats !== others) return stats
+      if (shown >= stack.endpointSeries || load > 0 || removed || closed) return stats
+      shown++
+      const attributes = { endpoint: member.endpoint.key }
+      const own = new CallStats(stack.metrics, series, attributes, stack.elapsed)
+      own.alsoShow(stack.metrics.add(Metrics.value(table["scales.endpoint.state"], () => member.rank, attributes)))
+      return member.stats = own
+    }
+
+    /** Where the attempt at a member that begins is shown. */
+    const statsOf = (member: Member<Req, Res, E>): CallStats =>
+      showOwn(member) ??
+        (member.stats = others ??= new CallStats(stack.metrics, series, { endpoint: "other" }, stack.elapsed))
+
+    /** Its series end with it. */
+    const uncount = (member: Member<Req, Res, E>) => {
+      if (member.stats === undefined || member.stats === others) return
+      shown--
+      member.stats.remove()
+      member.stats = undefined
+    }
+
+    const release = (
+      member: Member<Req, Res, E>,
+      outcome: Outcome,
+      millis: number,
+      error: string | undefined,
+      at: number
+    ) => {
       member.load--
       load--
+      if (outcome === "ignored") {
+        member.counts!.ignore()
+        member.stats!.ignore()
+      } else {
+        member.counts!.over(error)
+        member.stats!.ended(error, millis, at)
+      }
       if (outcome === "success") {
-        stack.budget.deposit()
+        stack.budget.deposit(at)
         stack.succeeded(millis)
         const before = member.latencyMillis
         member.latencyMillis = before === undefined ? millis : before + (millis - before) * latencyShare
       }
-      if (!member.removed) picker.ended(member, outcome, millis)
-      else if (member.load === 0) {
+      if (!member.removed) {
+        // One that is not well is the one to look at.
+        if (member.rank !== 0) showOwn(member)
+        picker.ended(member, outcome, millis)
+      } else if (member.load === 0) {
         if (draining.get(member.endpoint.key) === member) draining.delete(member.endpoint.key)
+        uncount(member)
         letGo(member)
       }
     }
@@ -182,10 +274,10 @@ export const make = <Req, Res, E, E2 = never>(
           if (exit.value.status.state !== "Idle") observe(member)
         } else if (!closed && !member.removed) {
           // A filter's defect costs its endpoint, not the others.
-          run(Effect.logError(
-            `${stack.name}: endpoint ${member.endpoint.key} is left out: its sink could not be made`,
-            exit.cause
-          ))
+          const what = "endpoint left out: its sink could not be made"
+          const { key } = member.endpoint
+          stack.log.say("error", what, { endpoint: key, cause: Cause.pretty(exit.cause) })
+          stack.faults.note({ endpoint: key, what, cause: Cause.squash(exit.cause) })
           leave(member)
           refresh()
           wakeAll()
@@ -210,8 +302,8 @@ export const make = <Req, Res, E, E2 = never>(
         return Effect.callback((resume) => {
           const go = () => resume(member.sink === undefined ? Effect.fail(notMade(member)) : member.sink.open)
           if (member.making === undefined) return go()
-          member.wanting.add(go)
-          return Effect.sync(() => void member.wanting.delete(go))
+          ;(member.wanting ??= new Set()).add(go)
+          return Effect.sync(() => void member.wanting?.delete(go))
         })
       })
 
@@ -320,26 +412,29 @@ export const make = <Req, Res, E, E2 = never>(
         }
         const listener: AbortListener = {
           onAbort: (why) => {
-            member.wanting.delete(go)
+            member.wanting?.delete(go)
             resume(Effect.fail(abortFailure(why, at)))
           }
         }
         if (member.making === undefined) return go()
-        member.wanting.add(go)
+        ;(member.wanting ??= new Set()).add(go)
         attempt.abort.on(listener)
         return Effect.sync(() => {
-          member.wanting.delete(go)
+          member.wanting?.delete(go)
           attempt.abort.off(listener)
         })
       })
 
     const begin = (call: Call, member: Member<Req, Res, E>): Attempt => {
       if (member.rank !== 0) panics++
-      const attempt = beginAttempt(call, member.endpoint, stack.now)
+      const attempt = beginAttempt(call, member.endpoint, stack.elapsed)
+      ;(member.counts ??= new CallCounts()).began()
+      statsOf(member).began()
       member.load++
       load++
       picker.began(member)
       attempt.onEnd(member.release)
+      if (attempt.span !== undefined) noteAttempt(stack, attempt.span, attempt)
       return attempt
     }
 
@@ -354,7 +449,10 @@ export const make = <Req, Res, E, E2 = never>(
       const { direct } = member
       if (direct === undefined || !direct.ready()) return false
       const attempt = begin(call, member)
+      let over = false
       const ended = (exit: Exit.Exit<Res, E>): void => {
+        if (over) return
+        over = true
         let answer = exit
         try {
           settleAttempt(attempt, exit)
@@ -367,6 +465,8 @@ export const make = <Req, Res, E, E2 = never>(
       try {
         direct.send(request, attempt, ended)
       } catch (defect) {
+        // What has ended has been heard of.
+        if (over) throw defect
         ended(Exit.die(defect))
       }
       return true
@@ -445,7 +545,11 @@ export const make = <Req, Res, E, E2 = never>(
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
         closed = true
-        for (const member of [...members.values(), ...draining.values()]) member.making?.interruptUnsafe()
+        for (const member of [...members.values(), ...draining.values()]) {
+          member.making?.interruptUnsafe()
+          member.stats?.remove()
+        }
+        others?.remove()
         status.set("Closed")
         wakeAll()
       })
@@ -454,14 +558,25 @@ export const make = <Req, Res, E, E2 = never>(
     const died = (cause: Cause.Cause<never>) =>
       Cause.hasInterruptsOnly(cause)
         ? Effect.failCause(cause)
-        : Effect.andThen(
-          Effect.logError(`${stack.name}: the server set is not watched any more`, cause),
-          Effect.sync(() => apply({ _tag: "Failed", cause: Cause.squash(cause) }))
-        )
+        : Effect.sync(() => {
+          const what = "the server set is not watched any more"
+          stack.log.say("error", what, { cause: Cause.pretty(cause) })
+          stack.faults.note({ what, cause: Cause.squash(cause) })
+          apply({ _tag: "Failed", cause: Cause.squash(cause) })
+        })
     yield* Effect.forkScoped(
       Effect.catchCause(Stream.runForEach(states, (state) => Effect.sync(() => apply(state))), died),
       { startImmediately: true }
     )
+
+    const callsOf = ({ counts, stats }: Member<Req, Res, E>): EndpointCalls | undefined =>
+      counts && {
+        attempts: counts.requests,
+        successes: counts.successes,
+        failures: Object.fromEntries(counts.failures),
+        ignored: counts.ignored,
+        quantiles: stats === others ? [] : stats?.latency?.quantiles(quantiles, stack.elapsed()) ?? []
+      }
 
     const viewOf = (member: Member<Req, Res, E>): EndpointView => ({
       endpoint: member.endpoint.key,
@@ -469,11 +584,17 @@ export const make = <Req, Res, E, E2 = never>(
       load: member.load,
       weight: member.endpoint.weight,
       latencyMillis: member.latencyMillis,
+      calls: callsOf(member),
       active: true,
-      fault: member.fault?.message,
+      fault: member.fault === undefined ? undefined : cut(member.fault.message, longestFault),
       ...picker.view?.(member)
     })
-    const view = () => ({
+    /** All of them, or those that matter most to whoever looks. */
+    const chosen = (most: number): ReadonlyArray<Member<Req, Res, E>> =>
+      members.size <= most
+        ? [...members.values()]
+        : [...members.values()].toSorted((a, b) => b.rank - a.rank || b.load - a.load).slice(0, most)
+    const view = ({ endpoints: most = Infinity }: DescribeBounds = {}) => ({
       ...picker.snapshot?.(),
       size: members.size,
       usable: ranks[0],
@@ -484,27 +605,23 @@ export const make = <Req, Res, E, E2 = never>(
       adds,
       removes,
       panics,
-      endpoints: Array.from(members.values(), viewOf)
+      waiting: waiters.size,
+      endpoints: chosen(most).map(viewOf),
+      endpointsLeftOut: members.size > most ? members.size - most : undefined,
+      ...list("drainingEndpoints", draining, ([endpoint, { load, state }]) => ({ endpoint, state, load }))
     })
-    const gauge = (what: string, description: string, read: () => number) => ({
-      name: `scales.balancer.${what}`,
-      description,
-      read
-    })
-    yield* gauges(
+    yield* Metrics.show(
       stack,
-      gauge("size", "endpoints in the set", () => members.size),
-      gauge("usable", "endpoints that can take calls as they are", () => ranks[0]),
-      gauge("busy", "endpoints that work, but not well", () => ranks[1]),
-      gauge("down", "endpoints that are down", () => ranks[2]),
-      gauge("draining", "endpoints that have left the set and finish their calls", () => draining.size),
-      gauge("load", "attempts that have not ended", () => load)
-    )
-    yield* counters(
-      stack,
-      gauge("adds", "endpoints that have joined", () => adds),
-      gauge("removes", "endpoints that have left", () => removes),
-      gauge("panics", "calls sent to an endpoint that was not usable, because none was", () => panics)
+      Metrics.value(table["scales.balancer.size"], () => members.size),
+      Metrics.value(table["scales.balancer.usable"], () => ranks[0]),
+      Metrics.value(table["scales.balancer.busy"], () => ranks[1]),
+      Metrics.value(table["scales.balancer.down"], () => ranks[2]),
+      Metrics.value(table["scales.balancer.draining"], () => draining.size),
+      Metrics.value(table["scales.balancer.load"], () => load),
+      Metrics.value(table["scales.balancer.adds"], () => adds),
+      Metrics.value(table["scales.balancer.removes"], () => removes),
+      Metrics.value(table["scales.balancer.panics"], () => panics),
+      Metrics.value(table["scales.balancer.waiting"], () => waiters.size)
     )
     return { sink: { send, status, open }, members: () => members.values(), view }
   })
@@ -513,8 +630,8 @@ export const make = <Req, Res, E, E2 = never>(
 export interface Assembly {
   /** One sentence, for `describe`. */
   readonly description: string
-  /** Its options in force, for `describe`. */
-  readonly options: Readonly<Record<string, unknown>>
+  /** Its options in force, for `describe`: made by `Describe.given`. */
+  readonly options: Readonly<Record<string, OptionInForce>>
   /** The options it was given that every balancer has. */
   readonly common: BalancerOptions
   /** Makes what chooses. It lives in the balancer's scope. */
@@ -536,17 +653,31 @@ export const assemble = <Id extends string, Req, Res, E>(
 > =>
   Effect.gen(function*() {
     const stack = yield* Stack
+    const states = yield* ServerSet
+    const source = yield* ServerSetSource
+    const known = source?.states === states ? source : undefined
+    const set = new SetView(stack, known?.logs ?? false)
+    yield* stack.register({
+      role: "serverSet",
+      description: "says which endpoints there are",
+      options: known?.options ?? given(undefined, { source: "a stream of states" }),
+      snapshot: () => set.snapshot
+    })
+    yield* Metrics.show(stack, ...set.series)
     const { sink, view } = yield* make(
       stack,
       yield* family.Endpoints,
-      yield* ServerSet,
+      Stream.map(states, (state) => {
+        set.told(state)
+        return state
+      }),
       assembly.picker,
       assembly.common
     )
     yield* stack.register({
       role: "balancer",
       description: assembly.description,
-      options: { ...assembly.options, whenEmpty: assembly.common.whenEmpty ?? "fail" },
+      options: { ...assembly.options, ...given(assembly.common, { whenEmpty: assembly.common.whenEmpty ?? "fail" }) },
       snapshot: view
     })
     return sink

@@ -1,9 +1,11 @@
 /** One logical call, and one attempt of it at one endpoint. */
 import * as Cause from "effect/Cause"
 import * as Exit from "effect/Exit"
+import type * as Tracer from "effect/Tracer"
 import type { Abort, AbortListener, AbortReason } from "./Abort.ts"
 import type { CallContext } from "./CallContext.ts"
 import type { Endpoint } from "./Endpoint.ts"
+import { textOf } from "./internal/textOf.ts"
 import { Unsendable } from "./RpcError.ts"
 
 /**
@@ -36,6 +38,20 @@ export interface ReplyHeaders {
   headers: ReadonlyArray<readonly [string, string]>
 }
 
+/** How long a tag may be: it is a label of series. */
+const longestTag = 100
+
+/** What a failure is counted under: the first 100 characters of its tag; `Interrupted`, `Defect`, or `Unknown` for one without. */
+export const tagOf = (cause: Cause.Cause<unknown>): string => {
+  const reason = cause.reasons[0]
+  if (reason === undefined || Cause.isInterruptReason(reason)) return "Interrupted"
+  if (Cause.isDieReason(reason)) return "Defect"
+  const error: unknown = reason.error
+  if (typeof error !== "object" || error === null || !("_tag" in error)) return "Unknown"
+  const tag = textOf(error._tag)
+  return tag.length > longestTag ? tag.slice(0, longestTag) : tag
+}
+
 /**
  * One logical call: plain data that any stage may copy with a field changed (`{ ...call, context }`). `abort` and `tried` are
  * shared by all copies.
@@ -59,14 +75,19 @@ export interface Call {
   readonly classify: Classifier
   /** Where to put the reply's headers; `undefined`: nobody asked. */
   readonly reply: ReplyHeaders | undefined
+  /** The call's own span, which attempts add events to; `undefined`: nobody listens, or it is not sampled. */
+  readonly span: Tracer.Span | undefined
+  /** What the server is to continue: the call's span, or the span its caller is in when it has none of its own; `undefined`: neither. */
+  readonly trace: Tracer.AnySpan | undefined
 }
 
-type Hook = (outcome: Outcome, millis: number) => void
+/** `error`: the tag of what it failed with; `undefined` for a success. `at`: when, by the stack's `elapsed`. */
+type Hook = (outcome: Outcome, millis: number, error: string | undefined, at: number) => void
 
 /** How far an attempt has come; shared by all copies of it. */
 class AttemptState {
   readonly startedAt: number
-  readonly now: () => number
+  readonly elapsed: () => number
   first: Hook | undefined = undefined
   more: Array<Hook> | undefined = undefined
   held = 0
@@ -75,23 +96,26 @@ class AttemptState {
   /** Given to the outcome once the last hold is released. */
   pending: Outcome | undefined = undefined
   ended = false
+  /** What it failed with, where its call has a span. */
+  cause: Cause.Cause<unknown> | undefined = undefined
 
-  constructor(startedAt: number, now: () => number) {
-    this.startedAt = startedAt
-    this.now = now
+  constructor(elapsed: () => number) {
+    this.startedAt = elapsed()
+    this.elapsed = elapsed
   }
 
-  end(outcome: Outcome): void {
+  end(outcome: Outcome, error: string | undefined): void {
     if (this.ended) return
     if (this.held > 0 && outcome === "success") {
       this.pending = outcome
       return
     }
     this.ended = true
-    const millis = Math.max(0, this.now() - this.startedAt)
+    const at = this.elapsed()
+    const millis = at - this.startedAt
     const more = this.more
-    if (more !== undefined) { for (let i = more.length; i-- > 0;) more[i]!(outcome, millis) }
-    this.first?.(outcome, millis)
+    if (more !== undefined) { for (let i = more.length; i-- > 0;) more[i]!(outcome, millis, error, at) }
+    this.first?.(outcome, millis, error, at)
   }
 }
 
@@ -101,8 +125,8 @@ export interface Attempt extends Call {
   /** 0 for the first attempt of the call. */
   readonly number: number
   /**
-   * Runs `f` once when the attempt ends, whatever ends it: the last one registered first. `millis` since it began. A hook must
-   * not throw.
+   * Runs `f` once when the attempt ends, whatever ends it: the last one registered first. `millis` since it began, with fractions; `error` is
+   * the tag of what it failed with, `undefined` for a success; `at` is now, by the stack's `elapsed`. A hook must not throw.
    */
   readonly onEnd: (this: Attempt, f: Hook) => void
   /**
@@ -120,6 +144,12 @@ function onEnd(this: Attempt, f: Hook): void {
   else if (state.more === undefined) state.more = [f]
   else state.more.push(f)
 }
+
+/** What an attempt failed with whose reply had begun and did not come to its end. */
+const replyBroken = "ReplyBroken"
+
+/** What an attempt failed with that was answered, by an answer which says that it failed. */
+const failureReply = "FailureReply"
 
 /** Outcome of an attempt whose call was aborted: a timeout is a failure of the endpoint. */
 const outcomeOf = (reason: AbortReason): Outcome => reason._tag === "Timeout" ? "failure" : "ignored"
@@ -143,13 +173,14 @@ function hold(this: Attempt): (outcome: Outcome) => void {
     released = true
     // The first that fails ends the attempt for all that hold it.
     if (outcome !== "success") {
-      state.end(outcome)
+      if (abort.reason === undefined) abort.breaks(outcome === "ignored" ? "Interrupted" : replyBroken)
+      state.end(outcome, abort.reason === undefined ? abort.brokenBy : abort.reason._tag)
       return letGo(this)
     }
     state.holds!.delete(listener)
     abort.off(listener)
     state.held--
-    if (state.held === 0 && state.pending !== undefined) state.end(state.pending)
+    if (state.held === 0 && state.pending !== undefined) state.end(state.pending, undefined)
     abort.hold(-1)
   }
   // Whoever holds the response hears of the abort too; one that does not must not keep the call for ever.
@@ -162,8 +193,8 @@ function hold(this: Attempt): (outcome: Outcome) => void {
   return release
 }
 
-/** Begins an attempt at `endpoint` and notes it in `call.tried`. `now` reads the stack's clock. */
-export const beginAttempt = (call: Call, endpoint: Endpoint, now: () => number): Attempt => {
+/** Begins an attempt at `endpoint` and notes it in `call.tried`. `elapsed` is the stack's. */
+export const beginAttempt = (call: Call, endpoint: Endpoint, elapsed: () => number): Attempt => {
   const tried = call.tried as Array<Endpoint>
   const number = tried.push(endpoint) - 1
   return {
@@ -176,11 +207,13 @@ export const beginAttempt = (call: Call, endpoint: Endpoint, now: () => number):
     tried,
     classify: call.classify,
     reply: call.reply,
+    span: call.span,
+    trace: call.trace,
     endpoint,
     number,
     onEnd,
     hold,
-    state: new AttemptState(now(), now)
+    state: new AttemptState(elapsed)
   }
 }
 
@@ -190,14 +223,20 @@ export const settleAttempt = (attempt: Attempt, exit: Exit.Exit<unknown, unknown
   // A reply that came before the abort was heard is a reply.
   if (abort.reason !== undefined && Exit.isFailure(exit)) {
     letGo(attempt)
-    return state.end(outcomeOf(abort.reason))
+    if (attempt.span !== undefined) state.cause = exit.cause
+    return state.end(outcomeOf(abort.reason), abort.reason._tag)
   }
   // Should the classifier throw, that is the call's defect; the endpoint is released all the same.
   let outcome: Outcome = "failure"
+  if (Exit.isFailure(exit)) {
+    // Whatever it held: there is no reply.
+    if (abort.brokenBy !== undefined) abort.breaks(undefined)
+    if (attempt.span !== undefined) state.cause = exit.cause
+  }
   try {
     outcome = attempt.classify(exit)
   } finally {
     if (outcome !== "success" || Exit.isFailure(exit)) letGo(attempt)
-    state.end(outcome)
+    state.end(outcome, outcome === "success" ? undefined : Exit.isFailure(exit) ? tagOf(exit.cause) : failureReply)
   }
 }

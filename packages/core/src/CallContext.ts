@@ -75,11 +75,15 @@ const traceIdBytes = (trace: TraceId): Uint8Array => {
   return bytes
 }
 
-/** The trace. An attempt is sent with a span of its own under it. */
+/**
+ * The trace. A call that is given one is sent with a span of its own under it, whatever span it is made in. A server does not hand it on by this key:
+ * its handlers run in the span that came, and calls are sent with what they are made in.
+ */
 export const Trace: ContextKey<TraceId> = {
   id: "com.twitter.finagle.tracing.TraceContext",
   encode: traceIdBytes,
-  decode: traceIdOf
+  decode: traceIdOf,
+  hop: true
 }
 
 /** The logical name the call is for, a Finagle path such as `/svc/echo`; empty by default. */

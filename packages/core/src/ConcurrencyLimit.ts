@@ -11,7 +11,9 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import { type Abort, abortFailure, type AbortListener, type AbortReason } from "./Abort.ts"
 import type { Call } from "./Call.ts"
-import { counters, gauges } from "./Metrics.ts"
+import { given } from "./Describe.ts"
+import { table } from "./metricTable.ts"
+import * as Metrics from "./Metrics.ts"
 import { wholeNumber } from "./options.ts"
 import { type InvalidOption, LimitExceeded, type RpcError } from "./RpcError.ts"
 import type { Family, MessageSink } from "./Sink.ts"
@@ -60,6 +62,7 @@ class Slots {
   readonly now: () => number
   inUse = 0
   waiting = 0
+  waited = 0
   rejected = 0
   #first: Entry | undefined = undefined
   #last: Entry | undefined = undefined
@@ -88,6 +91,7 @@ class Slots {
       return false
     }
     this.waiting++
+    this.waited++
     entry.queued = true
     entry.previous = this.#last
     if (this.#last === undefined) this.#first = entry
@@ -205,7 +209,7 @@ const limited = <Req, Res, E>(
  * one whose deadline passes in the queue with `Timeout` (waiting for `queue`); neither has reached a server. The status
  * is that of what is below: one client has nowhere else to go.
  *
- * Shown as `scales.concurrency_limit.in_use`, `.waiting` and `.rejected`. Fails with `InvalidOption` for a number out
+ * Shown as `scales.concurrency_limit.in_use`, `.waiting`, `.waited` and `.rejected`. Fails with `InvalidOption` for a number out
  * of its range.
  */
 export const layer = <Id extends string, Req, Res, E>(
@@ -220,25 +224,23 @@ export const layer = <Id extends string, Req, Res, E>(
       const maxConcurrent = yield* wholeNumber("maxConcurrent", options.maxConcurrent ?? NaN, 1, 1)
       const maxWaiting = yield* wholeNumber("maxWaiting", options.maxWaiting, 0, 0)
       const slots = new Slots(maxConcurrent, maxWaiting, stack.now)
-      yield* gauges(stack, {
-        name: "scales.concurrency_limit.in_use",
-        description: "calls that run",
-        read: () => slots.inUse
-      }, {
-        name: "scales.concurrency_limit.waiting",
-        description: "calls that wait for their turn",
-        read: () => slots.waiting
-      })
-      yield* counters(stack, {
-        name: "scales.concurrency_limit.rejected",
-        description: "calls that failed because there was no room to wait",
-        read: () => slots.rejected
-      })
+      yield* Metrics.show(
+        stack,
+        Metrics.value(table["scales.concurrency_limit.in_use"], () => slots.inUse),
+        Metrics.value(table["scales.concurrency_limit.waiting"], () => slots.waiting),
+        Metrics.value(table["scales.concurrency_limit.waited"], () => slots.waited),
+        Metrics.value(table["scales.concurrency_limit.rejected"], () => slots.rejected)
+      )
       yield* stack.register({
         role: "concurrencyLimit",
         description: "runs so many calls at a time, lets some wait in order, and fails the rest",
-        options: { maxConcurrent, maxWaiting },
-        snapshot: () => ({ inUse: slots.inUse, waiting: slots.waiting, rejected: slots.rejected })
+        options: given(options, { maxConcurrent, maxWaiting }),
+        snapshot: () => ({
+          inUse: slots.inUse,
+          waiting: slots.waiting,
+          waited: slots.waited,
+          rejected: slots.rejected
+        })
       })
       return limited(slots, inner)
     })

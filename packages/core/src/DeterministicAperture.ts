@@ -12,7 +12,9 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Balancer from "./Balancer.ts"
 import { WindowPicker, type WindowSettings } from "./internal/WindowPicker.ts"
-import { counters, gauges } from "./Metrics.ts"
+import { duration, given } from "./Describe.ts"
+import { table } from "./metricTable.ts"
+import * as Metrics from "./Metrics.ts"
 import { durationMillis, wholeNumber } from "./options.ts"
 import type { InvalidOption, RpcError } from "./RpcError.ts"
 import type { ServerSet } from "./ServerSet.ts"
@@ -36,8 +38,8 @@ export interface DeterministicApertureOptions extends Balancer.BalancerOptions {
 
 /**
  * The balancer for a family. A call waits for the server set's first state and for the first endpoint to open, up to its
- * deadline. Endpoints are connected to when a call first goes there. Shown as `scales.aperture.size`, `.rebuilds` and `.expired`. Fails with
- * `InvalidOption` for an option out of its range.
+ * deadline. Endpoints are connected to when a call first goes there. Shown as `scales.aperture.size`, `.outside`, `.coordinate`, `.rebuilds` and `.expired`. Fails
+ * with `InvalidOption` for an option out of its range.
  */
 export const layer = <Id extends string, Req, Res, E>(
   family: Family<Id, Req, Res, E | RpcError>,
@@ -53,7 +55,7 @@ export const layer = <Id extends string, Req, Res, E>(
       const settings: WindowSettings = { instance, instances, minAperture, idleMillis }
       return yield* Balancer.assemble(family, {
         description: "sends each call to one of the endpoints that fall to this client among all clients",
-        options: { ...settings },
+        options: given(options, { instance, instances, minAperture, idleTime: duration(idleMillis) }),
         common: options,
         picker: (control) => makePicker(control, settings)
       })
@@ -67,23 +69,13 @@ const makePicker = (control: Balancer.Control, settings: WindowSettings) =>
       Effect.sync(() => new WindowPicker(control, settings)),
       (made) => Effect.sync(() => made.stop())
     )
-    yield* gauges(stack, {
-      name: "scales.aperture.size",
-      description: "endpoints in the aperture",
-      read: () => picker.size
-    })
-    yield* counters(
+    yield* Metrics.show(
       stack,
-      {
-        name: "scales.aperture.rebuilds",
-        description: "how often the endpoints were laid out anew",
-        read: () => picker.rebuilds
-      },
-      {
-        name: "scales.aperture.expired",
-        description: "endpoints closed outside of the aperture",
-        read: () => picker.expired
-      }
+      Metrics.value(table["scales.aperture.size"], () => picker.size),
+      Metrics.value(table["scales.aperture.outside"], () => picker.idle),
+      Metrics.value(table["scales.aperture.coordinate"], () => settings.instance / settings.instances),
+      Metrics.value(table["scales.aperture.rebuilds"], () => picker.rebuilds),
+      Metrics.value(table["scales.aperture.expired"], () => picker.expired)
     )
     return picker
   })

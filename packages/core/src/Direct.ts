@@ -10,7 +10,8 @@
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type { AbortListener } from "./Abort.ts"
+import type * as Fiber from "effect/Fiber"
+import { abortFailure, type AbortListener, type AbortReason } from "./Abort.ts"
 import type { Attempt, Call } from "./Call.ts"
 import type { MessageSink } from "./Sink.ts"
 
@@ -50,22 +51,57 @@ export const throughEndpoint = <Req, Res, E>(
   sink: MessageSink<Req, Res, E, Attempt>
 ): DirectEndpoint<Req, Res, E> | undefined => (sink.send as Offering<DirectEndpoint<Req, Res, E>>)[direct]
 
-/** Goes on by an Effect, in a fiber of its own unless it has ended, with a call that came the direct way this far. */
-export const goOn = <Res, E>(self: Effect.Effect<Res, E>, call: Call, done: Done<Res, E>): void => {
-  if (Exit.isExit(self)) return done(self as Exit.Exit<Res, E>)
+/**
+ * Goes on by an Effect, in a fiber of its own unless it has ended, with a call that came the direct way this far. What `self` throws is
+ * the call's defect: whoever calls this may be deep in the exchange of another call.
+ *
+ * An abort ends it wherever it waits, with a failure of its own where nothing in it has heard of the abort.
+ */
+export const goOn = <Res, E>(self: () => Effect.Effect<Res, E>, call: Call, done: Done<Res, E>): void => {
   const { abort } = call
-  const fiber = Effect.runForkWith(abort.context)(self)
-  const exit = fiber.pollUnsafe()
+  let exit: Exit.Exit<Res, E> | undefined
+  let fiber: Fiber.Fiber<Res, E> | undefined
+  try {
+    const effect = self()
+    if (Exit.isExit(effect)) exit = effect as Exit.Exit<Res, E>
+    else {
+      fiber = Effect.runForkWith(abort.context)(effect)
+      exit = fiber.pollUnsafe()
+    }
+  } catch (defect) {
+    exit = Exit.die(defect)
+  }
   if (exit !== undefined) return done(exit)
-  // Waits of ours hear of the abort themselves; an interruption ends whatever else it is in.
+  bound(fiber!, call, done)
+}
+
+/** Ends a fiber with its call, and says how either ended. */
+const bound = <Res, E>(fiber: Fiber.Fiber<Res, E>, call: Call, done: Done<Res, E>): void => {
+  const { abort } = call
+  let over = false
   const listener: AbortListener = {
-    onAbort: (reason) => {
-      if (reason._tag === "Interrupted") fiber.interruptUnsafe()
+    onAbort: (reason: AbortReason) => {
+      // Nobody hears what it ends with.
+      if (reason._tag === "Interrupted" || reason._tag === "Superseded") return fiber.interruptUnsafe()
+      // The wait of ours that it is in hears of the abort as well, and knows more: it answers first, in this turn.
+      queueMicrotask(() => {
+        if (over) return
+        over = true
+        fiber.interruptUnsafe()
+        // The errors of every family have ours among them.
+        done(Exit.fail(
+          abortFailure(reason, { waiting: "filter", reached: call.tried.length === 0 ? "no" : "maybe" }) as E
+        ))
+      })
     }
   }
-  abort.on(listener)
+  // Its first steps may have been the end of the call.
+  if (abort.reason === undefined) abort.on(listener)
+  else listener.onAbort(abort.reason)
   fiber.addObserver((exit) => {
     abort.off(listener)
+    if (over) return
+    over = true
     done(exit)
   })
 }

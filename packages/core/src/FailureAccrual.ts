@@ -25,6 +25,9 @@ import type { Attempt, Outcome } from "./Call.ts"
 import { CallAt } from "./Deadlines.ts"
 import * as Direct from "./Direct.ts"
 import type { Endpoint } from "./Endpoint.ts"
+import { given } from "./Describe.ts"
+import { LatencyHistogram } from "./LatencyHistogram.ts"
+import { table } from "./metricTable.ts"
 import * as Metrics from "./Metrics.ts"
 import { FastFailure, type InvalidOption, type RpcError } from "./RpcError.ts"
 import type { EndpointSink, Family } from "./Sink.ts"
@@ -47,7 +50,11 @@ interface Counts {
   revivals: number
   /** Calls sent as probes. */
   probes: number
+  /** How long those were marked dead that were revived. */
+  readonly removedFor: LatencyHistogram
 }
+
+const tooMany = "too many of its calls failed"
 
 const make = <Req, Res, E>(
   stack: StackShape,
@@ -66,6 +73,8 @@ const make = <Req, Res, E>(
     /** Nothing has connected it again since it was removed: a server that accepts and breaks is not to be probed each time. */
     let untried = false
     let deadSince = Infinity
+    /** When it was removed, by the stack's `elapsed`; `deadSince` is that of the last probe that failed. */
+    let removedAt = 0
     const run = Effect.runForkWith(yield* Effect.context<never>())
     /** Connecting it, at most once for each removal. */
     let opening: Fiber.Fiber<unknown, unknown> | undefined
@@ -99,12 +108,15 @@ const make = <Req, Res, E>(
         counts.removals++
         counts.dead++
         untried = true
+        removedAt = stack.elapsed()
+        stack.log.say("warning", "endpoint marked dead", { endpoint: endpoint.key, millis: Math.round(millis) })
+        stack.faults.note({ endpoint: endpoint.key, what: "marked dead", cause: tooMany })
         if (opening?.pollUnsafe() !== undefined) opening = undefined
       }
       const now = deadSince = stack.now()
       revival = new CallAt(Math.ceil(now + millis), openProbe)
       stack.deadlines.add(revival, now)
-      enter("Dead", new FastFailure({ endpoint, cause: "too many of its calls failed", nextAttempt: revival.at }))
+      enter("Dead", new FastFailure({ endpoint, cause: tooMany, nextAttempt: revival.at }))
       connect()
     }
 
@@ -117,6 +129,9 @@ const make = <Req, Res, E>(
         stopWaiting()
         counts.revivals++
         counts.dead--
+        const at = stack.elapsed()
+        counts.removedFor.record(at - removedAt, at)
+        stack.log.say("info", "endpoint revived", { endpoint: endpoint.key, deadMillis: Math.round(at - removedAt) })
         policy.revived()
         enter("Alive")
       }
@@ -165,7 +180,7 @@ const make = <Req, Res, E>(
         counts.probes++
         const fault = {
           endpoint,
-          cause: "too many of its calls failed; one call probes it",
+          cause: `${tooMany}; one call probes it`,
           nextAttempt: stack.now()
         }
         enter("ProbeClosed", new FastFailure(fault))
@@ -210,33 +225,30 @@ export const layer = <Id extends string, Req, Res, E>(
       const stack = yield* Stack
       const inner = yield* family.Endpoints
       const makePolicy = yield* options.policy ?? defaultPolicy
-      const counts: Counts = { dead: 0, removals: 0, revivals: 0, probes: 0 }
+      const removedFor = new LatencyHistogram(stack.elapsed())
+      const counts: Counts = { dead: 0, removals: 0, revivals: 0, probes: 0, removedFor }
       yield* stack.register({
         role: "failureAccrual",
         description: "avoids an endpoint whose calls fail, and probes it until one succeeds",
-        options: {
-          policy: options.policy === undefined ? "under 80 % in 30 s, or 5 in a row; 5 s to 300 s, jittered" : "given"
-        },
-        snapshot: () => ({ ...counts })
+        options: given(options, {
+          policy: options.policy === undefined
+            ? "under 80 % in 30 s, or 5 in a row; 5 s to 300 s, jittered"
+            : "a policy"
+        }),
+        snapshot: () => ({
+          dead: counts.dead,
+          removals: counts.removals,
+          revivals: counts.revivals,
+          probes: counts.probes
+        })
       })
-      yield* Metrics.gauges(stack, {
-        name: "scales.accrual.dead",
-        description: "endpoints marked dead and not revived yet",
-        read: () => counts.dead
-      })
-      yield* Metrics.counters(
+      yield* Metrics.show(
         stack,
-        {
-          name: "scales.accrual.removals",
-          description: "endpoints in use that were marked dead",
-          read: () => counts.removals
-        },
-        {
-          name: "scales.accrual.revivals",
-          description: "endpoints marked dead that were found to answer again",
-          read: () => counts.revivals
-        },
-        { name: "scales.accrual.probes", description: "calls sent as probes", read: () => counts.probes }
+        Metrics.value(table["scales.accrual.dead"], () => counts.dead),
+        Metrics.value(table["scales.accrual.removals"], () => counts.removals),
+        Metrics.value(table["scales.accrual.revivals"], () => counts.revivals),
+        Metrics.value(table["scales.accrual.probes"], () => counts.probes),
+        Metrics.latencies(table["scales.accrual.removed_for_ms"], () => removedFor, stack.elapsed)
       )
       return family.Endpoints.of({
         make: (endpoint) =>

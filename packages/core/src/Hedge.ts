@@ -6,7 +6,7 @@
  * through untouched. Its place is above requeues: each attempt has its own, and the second avoids where the first has been.
  */
 import * as Cause from "effect/Cause"
-import type * as Context from "effect/Context"
+import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -16,13 +16,17 @@ import type { Abort } from "./Abort.ts"
 import type { Call } from "./Call.ts"
 import type { CallContext, ContextKey } from "./CallContext.ts"
 import { Timer } from "./Deadlines.ts"
+import { duration, given } from "./Describe.ts"
+import * as Direct from "./Direct.ts"
 import { highestMillis, LatencyWindow } from "./internal/LatencyWindow.ts"
-import { counters, gauges } from "./Metrics.ts"
+import { table } from "./metricTable.ts"
+import * as Metrics from "./Metrics.ts"
 import { durationMillis, fraction } from "./options.ts"
 import { RetryBudget } from "./RetryBudget.ts"
 import type { InvalidOption } from "./RpcError.ts"
 import type { Family, MessageSink } from "./Sink.ts"
 import { Stack, type StackShape } from "./Stack.ts"
+import * as Tracing from "./Tracing.ts"
 
 /** Options of hedging. */
 export interface HedgeOptions {
@@ -146,17 +150,23 @@ const worth = (exit: Exit.Exit<unknown, unknown>): number => {
 
 /** Lets an abort go: at once, or when the response that its attempt holds has ended. */
 const letGo = (abort: Abort): void => {
+  // What is held is not to keep its caller.
+  abort.context = Context.empty()
   if (abort.held) abort.whenReleased(() => abort.release())
   else abort.release()
 }
 
-/** One hedged call, and the timer of its second attempt. Each attempt runs in a fiber of its own, so that either can be ended alone. */
+/**
+ * One hedged call, and the timer of its second attempt. Each attempt has an abort of its own, so that either can be ended alone, and in a call that did
+ * not come the direct way a fiber: what a filter waits for hears of no abort.
+ */
 class Race<Req, Res, E> extends Timer {
   readonly #hedging: Hedging
   readonly #inner: MessageSink<Req, Res, E>
   readonly #request: Req
   readonly #call: Call
-  readonly #context: Context.Context<never>
+  /** What the fibers of the attempts are given; `undefined` in a call that came the direct way. */
+  readonly #context: Context.Context<never> | undefined
   readonly #resume: (exit: Exit.Exit<Res, E>) => void
   readonly #first: Side<Res, E>
   /** How many endpoints the call had tried before. */
@@ -171,7 +181,7 @@ class Race<Req, Res, E> extends Timer {
     call: Call,
     startedAt: number,
     at: number,
-    context: Context.Context<never>,
+    context: Context.Context<never> | undefined,
     resume: (exit: Exit.Exit<Res, E>) => void
   ) {
     super(at)
@@ -191,12 +201,26 @@ class Race<Req, Res, E> extends Timer {
     if (!this.#done) this.#hedging.stack.deadlines.add(this, this.#first.startedAt)
   }
 
+  /** Sends the first attempt the direct way; `false`: it is not to be had, and nothing was done. */
+  startDirect(direct: Direct.Direct<Req, Res, E>): boolean {
+    const first = this.#first
+    if (!direct(this.#request, first.call, (exit) => this.#ended(first, exit))) {
+      first.call.abort.release()
+      return false
+    }
+    if (!this.#done) this.#hedging.stack.deadlines.add(this, first.startedAt)
+    return true
+  }
+
   /** The first attempt takes long: sends the second, unless there is nothing to hedge, no time, or no budget. */
   fire(): void {
     const now = this.#hedging.stack.now()
     const call = this.#call
     if (call.abort.reason !== undefined || call.tried.length === this.#tried || !this.#hedging.inTime(call, now)) return
     if (!this.#hedging.withdraw()) return
+    if (call.span !== undefined) {
+      Tracing.event(this.#hedging.stack, call.span, "hedge", { delay_ms: now - this.#first.startedAt })
+    }
     this.#second = this.#side(call.context.with(BackupRequest, true), now)
     this.#run(this.#second)
   }
@@ -226,7 +250,9 @@ class Race<Req, Res, E> extends Timer {
   }
 
   #run(side: Side<Res, E>): void {
-    const fiber = Effect.runForkWith(this.#context)(Effect.suspend(() => this.#inner.send(this.#request, side.call)))
+    const attempt = () => this.#inner.send(this.#request, side.call)
+    if (this.#context === undefined) return Direct.goOn(attempt, side.call, (exit) => this.#ended(side, exit))
+    const fiber = Effect.runForkWith(this.#context)(Effect.suspend(attempt))
     side.fiber = fiber
     fiber.addObserver((exit) => this.#ended(side, exit))
     // The other may have won while this one began.
@@ -255,7 +281,11 @@ class Race<Req, Res, E> extends Timer {
       letGo(other.call.abort)
     }
     letGo(side.call.abort)
-    if (good && side === this.#second) this.#hedging.won++
+    if (good && side === this.#second) {
+      this.#hedging.won++
+      const { span } = side.call
+      if (span !== undefined) Tracing.event(this.#hedging.stack, span, "hedge.won")
+    }
     const { reply } = this.#call
     if (reply !== undefined) reply.headers = side.call.reply!.headers
     this.#resume(exit)
@@ -289,7 +319,28 @@ const hedged = <Req, Res, E>(hedging: Hedging, inner: MessageSink<Req, Res, E>):
         return Effect.suspend(() => race.leave())
       })
     })
-  return { ...inner, send: (request, call) => call.idempotent ? send(request, call) : inner.send(request, call) }
+  const direct = Direct.through(inner)
+  const sendDirect = direct && ((request: Req, call: Call, done: Direct.Done<Res, E>): boolean => {
+    if (!call.idempotent) return direct(request, call, done)
+    const startedAt = now()
+    const delay = hedging.delay(startedAt)
+    const begun = delay === undefined || !hedging.inTime(call, startedAt + delay)
+      ? direct(request, call, (exit) => {
+        hedging.judge(call, startedAt, exit)
+        done(exit)
+      })
+      : new Race(hedging, inner, request, call, startedAt, startedAt + delay, undefined, done).startDirect(direct)
+    // Not before: one that is not to be had comes again by `send`.
+    if (begun) hedging.began()
+    return begun
+  })
+  return {
+    ...inner,
+    send: Direct.offer(
+      (request: Req, call: Call) => call.idempotent ? send(request, call) : inner.send(request, call),
+      sendDirect
+    )
+  }
 }
 
 /**
@@ -318,28 +369,17 @@ export const layer = <Id extends string, Req, Res, E>(
       const minDelayMillis = yield* durationMillis("minDelay", options.minDelay, 1, 1)
       const hedging = new Hedging(stack, maxExtraLoad, minDelayMillis)
       const delayMillis = () => hedging.delay(stack.now()) ?? 0
-      yield* counters(stack, {
-        name: "scales.hedge.sent",
-        description: "second attempts",
-        read: () => hedging.sent
-      }, {
-        name: "scales.hedge.won",
-        description: "second attempts whose reply came first",
-        read: () => hedging.won
-      }, {
-        name: "scales.hedge.budget_exhausted",
-        description: "second attempts that a budget did not allow",
-        read: () => hedging.budgetExhausted
-      })
-      yield* gauges(stack, {
-        name: "scales.hedge.delay_ms",
-        description: "after how long a second attempt is sent, in milliseconds; 0: none is",
-        read: delayMillis
-      })
+      yield* Metrics.show(
+        stack,
+        Metrics.value(table["scales.hedge.sent"], () => hedging.sent),
+        Metrics.value(table["scales.hedge.won"], () => hedging.won),
+        Metrics.value(table["scales.hedge.budget_exhausted"], () => hedging.budgetExhausted),
+        Metrics.value(table["scales.hedge.delay_ms"], delayMillis)
+      )
       yield* stack.register({
         role: "hedge",
         description: "sends a second attempt of what takes longer than most, and takes the first good reply",
-        options: { maxExtraLoad, minDelayMillis },
+        options: given(options, { maxExtraLoad, minDelay: duration(minDelayMillis) }),
         snapshot: () => ({
           sent: hedging.sent,
           won: hedging.won,

@@ -1,7 +1,8 @@
 /** The listening socket of a server, of any protocol. */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import * as Net from "node:net"
+import type * as Net from "node:net"
+import { Network } from "./internal/Network.ts"
 import { Failure } from "./RpcError.ts"
 
 /** The server could not listen: the port is taken, the path not writable. */
@@ -31,6 +32,13 @@ export interface ListenOptions {
 export const listen = (
   options: ListenOptions,
   onConnection: (socket: Net.Socket) => void
+): Effect.Effect<Net.Server, ListenFailed, Scope.Scope> =>
+  Effect.flatMap(Effect.service(Network), (network) => listenOn(network, options, onConnection))
+
+const listenOn = (
+  network: Network,
+  options: ListenOptions,
+  onConnection: (socket: Net.Socket) => void
 ): Effect.Effect<Net.Server, ListenFailed, Scope.Scope> => {
   const where = options.path === undefined
     ? { host: options.host ?? "127.0.0.1", port: options.port ?? 0 }
@@ -38,7 +46,7 @@ export const listen = (
   return Effect.acquireRelease(
     Effect.callback<Net.Server, ListenFailed>((resume) => {
       const settings = { allowHalfOpen: options.halfOpen ?? false, noDelay: true, keepAlive: true }
-      const server = Net.createServer(settings, onConnection)
+      const server = network.createServer(settings, onConnection)
       // Stays for good: a connection that cannot be accepted is its client's loss, not the process's end.
       server.on("error", (cause) =>
         resume(Effect.fail(

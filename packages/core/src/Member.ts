@@ -2,6 +2,7 @@
 import type * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import type { Call, Outcome } from "./Call.ts"
+import type { CallCounts, CallStats } from "./CallStats.ts"
 import type { DirectEndpoint } from "./Direct.ts"
 import type { Endpoint } from "./Endpoint.ts"
 import type { RpcError } from "./RpcError.ts"
@@ -30,24 +31,34 @@ export class Member<Req = any, Res = any, E = any> {
   /** A moving average over the attempts that succeeded, in milliseconds; `undefined` before the first. */
   latencyMillis: number | undefined = undefined
   /** Given to every attempt as its end hook: made once, not once a call. */
-  readonly release: (outcome: Outcome, millis: number) => void
+  readonly release: (outcome: Outcome, millis: number, error: string | undefined, at: number) => void
+  /** @internal What is counted of its attempts, from the first on. */
+  counts: CallCounts | undefined = undefined
+  /** @internal What is shown of them: series of its own, or shared with others beyond `endpointSeries`. */
+  stats: CallStats | undefined = undefined
   /** @internal The last state that had it. */
   seen = 0
   /** @internal Of its sink. */
   scope: Scope.Closeable | undefined = undefined
   /** @internal Its sink is being made. */
   making: Fiber.Fiber<unknown, unknown> | undefined = undefined
-  /** @internal Who waits for its sink to be made. */
-  readonly wanting: Set<() => void> = new Set()
+  /** @internal Who waits for its sink to be made; `undefined`: nobody has. */
+  wanting: Set<() => void> | undefined = undefined
   /** @internal */
   unsubscribe: () => void = () => {}
 
   constructor(
     endpoint: Endpoint,
-    release: (member: Member<Req, Res, E>, outcome: Outcome, millis: number) => void
+    release: (
+      member: Member<Req, Res, E>,
+      outcome: Outcome,
+      millis: number,
+      error: string | undefined,
+      at: number
+    ) => void
   ) {
     this.endpoint = endpoint
-    this.release = (outcome, millis) => release(this, outcome, millis)
+    this.release = (outcome, millis, error, at) => release(this, outcome, millis, error, at)
   }
 
   /** The state of its sink. */
@@ -100,6 +111,21 @@ export interface BalancerOptions {
   readonly whenEmpty?: "fail" | "wait" | undefined
 }
 
+/** What was counted of the attempts at an endpoint. */
+export interface EndpointCalls {
+  readonly attempts: number
+  readonly successes: number
+  /** By the tag of the error. */
+  readonly failures: Readonly<Record<string, number>>
+  /** Those that say nothing of the endpoint: their caller gave up, say. */
+  readonly ignored: number
+  /**
+   * Shares and the latencies in milliseconds that they are no longer than, of the last minute; empty with `metrics: false`, and for an endpoint that
+   * has no series of its own.
+   */
+  readonly quantiles: ReadonlyArray<readonly [share: number, millis: number | undefined]>
+}
+
 /** One endpoint as a balancer sees it: what `describe` and pages show. */
 export interface EndpointView {
   /** Its key, `host:port`. */
@@ -112,9 +138,11 @@ export interface EndpointView {
   readonly weight: number
   /** How long an attempt that succeeds takes, a moving average in milliseconds; `undefined` before the first. */
   readonly latencyMillis: number | undefined
+  /** Its attempts since the beginning, and how long they took in the last minute; `undefined` before the first. */
+  readonly calls: EndpointCalls | undefined
   /** Whether calls go there: `false` only outside of an aperture. */
   readonly active: boolean
-  /** Why it is not usable, as text. */
+  /** Why it is not usable, as text: at most 1000 characters. */
   readonly fault: string | undefined
 }
 
@@ -138,5 +166,14 @@ export interface BalancerView {
   readonly removes: number
   /** Calls that were sent to an endpoint that was not usable, because none was. */
   readonly panics: number
+  /** Calls that wait for a first state of the server set, or for a first open endpoint. */
+  readonly waiting: number
+  /** All of the set, or as many as were asked for: those that are not well first, then those with the most load. */
   readonly endpoints: ReadonlyArray<EndpointView>
+  /** How many of the set are not among them, if any. */
+  readonly endpointsLeftOut: number | undefined
+  /** The first 100 of those that have left. */
+  readonly drainingEndpoints: ReadonlyArray<Pick<EndpointView, "endpoint" | "state" | "load">>
+  /** How many have left besides them, if any. */
+  readonly drainingEndpointsLeftOut: number | undefined
 }

@@ -14,7 +14,9 @@ import * as Layer from "effect/Layer"
 import type { Call } from "./Call.ts"
 import * as Direct from "./Direct.ts"
 import { Ema } from "./internal/Ema.ts"
-import { counters, gauges } from "./Metrics.ts"
+import { duration, given } from "./Describe.ts"
+import { table } from "./metricTable.ts"
+import * as Metrics from "./Metrics.ts"
 import { durationMillis, fraction } from "./options.ts"
 import { type InvalidOption, Nacked, NotAdmitted, type RpcError, ServerFailed } from "./RpcError.ts"
 import type { Family, MessageSink } from "./Sink.ts"
@@ -64,12 +66,17 @@ class Admission {
     return this.#accepts.value
   }
 
+  /** Nothing is dropped for now. */
+  get isOpen(): boolean {
+    return this.accepted >= this.#acceptThreshold
+  }
+
   /** An attempt wants to go; `false`: it is dropped. */
   admit(): boolean {
     this.#latest[this.#next] = this.#stack.now()
     this.#next = (this.#next + 1) % leastRate
+    if (this.isOpen) return true
     const { accepted } = this
-    if (accepted >= this.#acceptThreshold) return true
     if (this.#stack.random() >= Math.min(maxDropProbability, 1 - accepted / this.#acceptThreshold)) return true
     this.dropped++
     return false
@@ -106,10 +113,9 @@ const admitted = <Req, Res, E>(
             : Effect.fail(refused())
         ),
       direct && ((request: Req, call: Call, done: Direct.Done<Res, E | RpcError>) => {
-        if (!admission.admit()) {
-          done(Exit.fail(refused()))
-          return true
-        }
+        // One that was spared here and is declined below would come again by `send`, to be spared twice.
+        if (!admission.isOpen) return false
+        admission.admit()
         const begun = direct(request, call, (exit) => {
           admission.ended(exit)
           done(exit)
@@ -139,20 +145,15 @@ export const layer = <Id extends string, Req, Res, E>(
       const windowMillis = yield* durationMillis("window", options.window, 120_000, 1)
       const nackRateThreshold = yield* fraction("nackRateThreshold", options.nackRateThreshold, 0.5)
       const admission = new Admission(stack, windowMillis, nackRateThreshold)
-      yield* counters(stack, {
-        name: "scales.nack_admission.dropped",
-        description: "attempts that were not sent because the servers refuse most",
-        read: () => admission.dropped
-      })
-      yield* gauges(stack, {
-        name: "scales.nack_admission.accepted_ema",
-        description: "the share of the recent attempts that the servers took, 0 to 1",
-        read: () => admission.accepted
-      })
+      yield* Metrics.show(
+        stack,
+        Metrics.value(table["scales.nack_admission.dropped"], () => admission.dropped),
+        Metrics.value(table["scales.nack_admission.accepted_ema"], () => admission.accepted)
+      )
       yield* stack.register({
         role: "nackAdmission",
         description: "holds calls back while the servers refuse most of them",
-        options: { windowMillis, nackRateThreshold, maxDropProbability },
+        options: given(options, { window: duration(windowMillis), nackRateThreshold, maxDropProbability }),
         snapshot: () => ({ dropped: admission.dropped, accepted: admission.accepted })
       })
       return admitted(stack, inner, admission)

@@ -7,6 +7,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Balancer from "./Balancer.ts"
+import { duration, given } from "./Describe.ts"
 import { PeakEwmaPicker } from "./internal/PeakEwmaPicker.ts"
 import { durationMillis } from "./options.ts"
 import type { InvalidOption, RpcError } from "./RpcError.ts"
@@ -39,7 +40,7 @@ export const layer = <Id extends string, Req, Res, E>(
       const decayMillis = yield* durationMillis("decayTime", options.decayTime, 10_000, 1)
       return yield* Balancer.assemble(family, {
         description: "sends each call to the one of two endpoints drawn at random that is expected to answer sooner",
-        options: { decayMillis },
+        options: given(options, { decayTime: duration(decayMillis) }),
         common: options,
         picker: ({ stack }) => Effect.sync(() => new PeakEwmaPicker(stack.random, stack.now, decayMillis))
       })

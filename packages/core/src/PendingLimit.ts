@@ -16,7 +16,9 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import type { Endpoint } from "./Endpoint.ts"
-import { counters, gauges } from "./Metrics.ts"
+import { given } from "./Describe.ts"
+import { table } from "./metricTable.ts"
+import * as Metrics from "./Metrics.ts"
 import { wholeNumber } from "./options.ts"
 import { type InvalidOption, LimitExceeded, type RpcError } from "./RpcError.ts"
 import type { EndpointSink, Family } from "./Sink.ts"
@@ -120,24 +122,16 @@ export const layer = <Id extends string, Req, Res, E>(
       const maxPending = yield* wholeNumber("maxPending", options.maxPending ?? NaN, 1, 1)
       const relief = maxPending - Math.max(1, Math.ceil(maxPending / 4))
       const shared: Shared = { maxPending, relief, pending: 0, full: 0, rejected: 0 }
-      yield* gauges(stack, {
-        name: "scales.pending_limit.in_use",
-        description: "attempts outstanding at all endpoints",
-        read: () => shared.pending
-      }, {
-        name: "scales.pending_limit.full",
-        description: "endpoints that are busy because of the limit",
-        read: () => shared.full
-      })
-      yield* counters(stack, {
-        name: "scales.pending_limit.rejected",
-        description: "attempts that failed because their endpoint had as many as it may",
-        read: () => shared.rejected
-      })
+      yield* Metrics.show(
+        stack,
+        Metrics.value(table["scales.pending_limit.in_use"], () => shared.pending),
+        Metrics.value(table["scales.pending_limit.full"], () => shared.full),
+        Metrics.value(table["scales.pending_limit.rejected"], () => shared.rejected)
+      )
       yield* stack.register({
         role: "pendingLimit",
         description: "keeps the attempts outstanding at one endpoint within a limit",
-        options: { maxPending },
+        options: given(options, { maxPending }),
         snapshot: () => ({ pending: shared.pending, full: shared.full, rejected: shared.rejected })
       })
       return family.Endpoints.of({

@@ -2,12 +2,15 @@
  * The ready-made stack of a protocol: which parts stand where in it, what each is by default, and how one of one's own takes its place.
  * Protocols give the pool and the transport, and put their typed client on top.
  */
+import type * as Config from "effect/Config"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Aperture from "./Aperture.ts"
+import { duration } from "./Describe.ts"
 import * as FailureAccrual from "./FailureAccrual.ts"
 import * as Hedge from "./Hedge.ts"
+import { shownDuration } from "./internal/shownDuration.ts"
 import * as NackAdmission from "./NackAdmission.ts"
 import { durationMillis } from "./options.ts"
 import * as Requeue from "./Requeue.ts"
@@ -89,6 +92,15 @@ const pass = <Id extends string, Req, Res>(family: Family<Id, Req, Res, RpcError
 const passEndpoints = <Id extends string, Req, Res>(family: Family<Id, Req, Res, RpcError>) =>
   Layer.effect(family.Endpoints, family.Endpoints)
 
+/** How `eager` is described; what is wrong with it is said when the layer is built. */
+const waited = (eager: ReadyMadeOptions["eager"]): string | false => {
+  if (eager === undefined || eager === false) return false
+  return eager === true ? duration(eagerMillis) : shownDuration(eager)
+}
+
+/** How long `eager: true` waits. */
+const eagerMillis = 10_000
+
 /** Waits for a first open endpoint while the layer is built. */
 const eagerly = <Id extends string, Req, Res>(
   family: Family<Id, Req, Res, RpcError>,
@@ -98,7 +110,7 @@ const eagerly = <Id extends string, Req, Res>(
     family.Balanced,
     Effect.gen(function*() {
       const sink = yield* family.Balanced
-      const timeoutMillis = yield* durationMillis("eager", eager === true ? undefined : eager, 10_000, 1)
+      const timeoutMillis = yield* durationMillis("eager", eager === true ? undefined : eager, eagerMillis, 1)
       yield* Effect.timeoutOrElse(sink.open, {
         duration: timeoutMillis,
         orElse: () =>
@@ -170,6 +182,7 @@ export const under = <
   Needs<Id, Above, Requeues, Bal, Below, Breaker, Pool, Transport, Set>
 > => {
   const { family } = parts
+  const eager = waited(options.eager)
   // What the roles need is in the type above: the conditional types of `Layer.provide` cannot be followed through a choice.
   const role = (given: Layer.Any | undefined, standard: Layer.Any) =>
     (given ?? standard) as Layer.Layer<any, BuildError>
@@ -183,7 +196,22 @@ export const under = <
     Layer.provide(role(options.pool, parts.pool)),
     Layer.provide(role(options.transport, parts.transport)),
     Layer.provide(role(options.serverSet, ServerSet.fromUri(options.uri!))),
-    Layer.provide(Stack.layer(options.label ?? parts.label, options)),
+    Layer.provide(Stack.layer(options.label ?? parts.label, options, { label: options.label ?? parts.label, eager })),
     Layer.fresh
   ) as never
 }
+
+/**
+ * A client's layer with its options read from Effect's `Config`, each from its own or all from one. `Config` is loaded when the layer is built: the schemas
+ * behind it are a third of what a client would load. Fails as the layer does, and with `ConfigError` when a value is missing or wrong.
+ */
+export const fromConfig = <Options, Self, E>(
+  config: Config.Wrap<Options>,
+  layer: (options: Options) => Layer.Layer<Self, E>
+): Layer.Layer<Self, E | Config.ConfigError> =>
+  Layer.unwrap(
+    Effect.flatMap(
+      Effect.promise(() => import("effect/Config")),
+      ({ unwrap }) => Effect.map(unwrap(config), layer)
+    )
+  )

@@ -9,13 +9,16 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import type { Call } from "./Call.ts"
+import { type Call, tagOf } from "./Call.ts"
+import { given } from "./Describe.ts"
 import * as Direct from "./Direct.ts"
+import { table } from "./metricTable.ts"
 import * as Metrics from "./Metrics.ts"
 import { Nacked, ServerFailed } from "./RpcError.ts"
 import type { Family, MessageSink } from "./Sink.ts"
 import { Stack, type StackShape } from "./Stack.ts"
 import { rank } from "./Status.ts"
+import * as Tracing from "./Tracing.ts"
 
 /** Attempts at connecting for one call, Finagle's `Effort`. */
 const effort = 25
@@ -49,10 +52,15 @@ interface History {
 
 /** What a requeue stage has done. */
 interface Counts {
-  requeues: number
+  /** What could not even be connected, at no cost. */
+  notConnected: number
+  /** What a server refused, paid for. */
+  refused: number
   budgetExhausted: number
   limitReached: number
   notOpen: number
+  notRetryable: number
+  outOfTime: number
 }
 
 /** `"stop"`: nothing can be used now, which says nothing of what was refused; `"final"`: enough was spent on it. */
@@ -85,7 +93,10 @@ const requeue = <Req, Res, E>(
         counts.notOpen++
         return "stop"
       }
-      if (history.connects++ < effort) return "again"
+      if (history.connects++ < effort) {
+        counts.notConnected++
+        return "again"
+      }
       counts.limitReached++
       return "final"
     }
@@ -106,6 +117,7 @@ const requeue = <Req, Res, E>(
       return "final"
     }
     own.left--
+    counts.refused++
     return "again"
   }
 
@@ -115,14 +127,21 @@ const requeue = <Req, Res, E>(
       const error = cause.reasons.length === 1 && reason !== undefined && Cause.isFailReason(reason)
         ? reason.error
         : undefined
+      // One that was aborted failed with that, whatever it says.
+      if (call.abort.reason !== undefined) return Effect.failCause(cause)
+      if (!isRetryable(error)) {
+        counts.notRetryable++
+        return Effect.failCause(cause)
+      }
       // A deadline may have passed that nobody was told of yet: its timer waits for this turn to end.
-      if (!isRetryable(error) || call.abort.reason !== undefined || !stack.inTime(call.deadline, 0)) {
+      if (!stack.inTime(call.deadline, 0)) {
+        counts.outOfTime++
         return Effect.failCause(cause)
       }
       const spent = history ?? { connects: 1, wasNotOpen: false }
       const verdict = judge(error, call, spent)
       if (verdict !== "again") return Effect.failCause(verdict === "final" ? Cause.map(cause, final) : cause)
-      counts.requeues++
+      if (call.span !== undefined) Tracing.event(stack, call.span, "requeue", { "error.type": tagOf(cause) })
       return Effect.catchCause(inner.send(request, call), again(request, call, spent))
     }
   const direct = Direct.through(inner)
@@ -135,13 +154,15 @@ const requeue = <Req, Res, E>(
           request,
           call,
           (exit) =>
-            exit._tag === "Success" ? done(exit) : Direct.goOn(again(request, call, undefined)(exit.cause), call, done)
+            exit._tag === "Success"
+              ? done(exit)
+              : Direct.goOn(() => again(request, call, undefined)(exit.cause), call, done)
         ))
     )
   }
 }
 
-/** The stage for a family. Shows `scales.requeue.*` and `scales.budget.balance`. */
+/** The stage for a family. Shows `scales.requeue.*`. */
 export const layer = <Id extends string, Req, Res, E>(
   family: Family<Id, Req, Res, E>
 ): Layer.Layer<`${Id}/Balanced`, never, `${Id}/Balanced` | Stack> =>
@@ -149,41 +170,32 @@ export const layer = <Id extends string, Req, Res, E>(
     family.Balanced,
     Effect.gen(function*() {
       const stack = yield* Stack
-      const counts: Counts = { requeues: 0, budgetExhausted: 0, limitReached: 0, notOpen: 0 }
+      const counts: Counts = {
+        notConnected: 0,
+        refused: 0,
+        budgetExhausted: 0,
+        limitReached: 0,
+        notOpen: 0,
+        notRetryable: 0,
+        outOfTime: 0
+      }
       yield* stack.register({
         role: "requeue",
         description: "sends again what provably never ran, elsewhere, under a budget",
-        options: { effort, share },
-        snapshot: () => ({ ...counts, budget: stack.budget.balance })
+        options: given(undefined, { effort, share }),
+        snapshot: () => ({ requeues: counts.notConnected + counts.refused, ...counts, budget: stack.budget.balance })
       })
-      yield* Metrics.counters(
+      const requeues = table["scales.requeue.requeues"]
+      yield* Metrics.show(
         stack,
-        {
-          name: "scales.requeue.requeues",
-          description: "Attempts sent again because the one before provably never ran.",
-          read: () => counts.requeues
-        },
-        {
-          name: "scales.requeue.budget_exhausted",
-          description: "Calls not sent again because the retry budget was empty.",
-          read: () => counts.budgetExhausted
-        },
-        {
-          name: "scales.requeue.request_limit",
-          description: "Calls not sent again because they had used up their own share of the budget, or of connects.",
-          read: () => counts.limitReached
-        },
-        {
-          name: "scales.requeue.not_open",
-          description: "Calls not sent again because no endpoint was open.",
-          read: () => counts.notOpen
-        }
+        Metrics.value(requeues, () => counts.notConnected, { cause: "not_connected" }),
+        Metrics.value(requeues, () => counts.refused, { cause: "refused" }),
+        Metrics.value(table["scales.requeue.budget_exhausted"], () => counts.budgetExhausted),
+        Metrics.value(table["scales.requeue.request_limit"], () => counts.limitReached),
+        Metrics.value(table["scales.requeue.not_open"], () => counts.notOpen),
+        Metrics.value(table["scales.requeue.not_retryable"], () => counts.notRetryable),
+        Metrics.value(table["scales.requeue.out_of_time"], () => counts.outOfTime)
       )
-      yield* Metrics.gauges(stack, {
-        name: "scales.budget.balance",
-        description: "Retries that the client may make now.",
-        read: () => stack.budget.balance
-      })
       return requeue(yield* family.Balanced, stack, counts)
     })
   )

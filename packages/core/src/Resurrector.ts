@@ -20,6 +20,9 @@ import * as Backoff from "./Backoff.ts"
 import type { Attempt } from "./Call.ts"
 import * as Direct from "./Direct.ts"
 import type { Endpoint } from "./Endpoint.ts"
+import { duration, given } from "./Describe.ts"
+import { LatencyHistogram } from "./LatencyHistogram.ts"
+import { table } from "./metricTable.ts"
 import * as Metrics from "./Metrics.ts"
 import { durationMillis } from "./options.ts"
 import { FastFailure, type InvalidOption, type RpcError } from "./RpcError.ts"
@@ -66,8 +69,13 @@ interface Shared {
   lastDemand: number
   /** How many endpoints there are. */
   size: number
+  downs: number
   attempts: number
   revivals: number
+  /** Attempts of calls that failed at once. */
+  fastFailures: number
+  /** How long those were down that came back. */
+  readonly downTimes: LatencyHistogram
 }
 
 const make = <Req, Res, E>(
@@ -83,13 +91,15 @@ const make = <Req, Res, E>(
     let isDown = false
     let closed = false
     let cause: RpcError | undefined
+    /** By the stack's `elapsed`. */
+    let downSince = 0
     /** Steps the backoff: its next delay in milliseconds; `undefined` when it has ended. */
     let nextDelay: () => number | undefined = () => undefined
     /** Where the backoff stands. Attempts on demand leave it there: under load they come every 50 ms. */
     let delay: number | undefined
     let sleeping: Fiber.Fiber<unknown, unknown> | undefined
     let attempting: Fiber.Fiber<unknown, unknown> | undefined
-    let joined: Set<(fault: RpcError | undefined) => void> = new Set()
+    let joined: Set<(fault: RpcError | undefined) => void> | undefined
     let nextAttempt = Infinity
     let lastFailed = -Infinity
     let openSince = -Infinity
@@ -130,8 +140,8 @@ const make = <Req, Res, E>(
 
     const answer = (fault: RpcError | undefined) => {
       const waiting = joined
-      joined = new Set()
-      for (const done of waiting) done(fault)
+      joined = undefined
+      if (waiting !== undefined) { for (const done of waiting) done(fault) }
     }
 
     const up = () => {
@@ -142,6 +152,9 @@ const make = <Req, Res, E>(
       const allWereDown = shared.down.size === shared.size
       shared.down.delete(wake)
       shared.revivals++
+      const at = stack.elapsed()
+      shared.downTimes.record(at - downSince, at)
+      stack.log.say("info", "endpoint up", { endpoint: endpoint.key, downMillis: Math.round(at - downSince) })
       mirror()
       answer(undefined)
       if (allWereDown) wakeAll()
@@ -180,6 +193,10 @@ const make = <Req, Res, E>(
     const goDown = (fault: RpcError) => {
       isDown = true
       cause = fault
+      downSince = stack.elapsed()
+      shared.downs++
+      stack.log.say("warning", "endpoint down", { endpoint: endpoint.key, cause: fault.message })
+      stack.faults.note({ endpoint: endpoint.key, what: "down", cause: fault })
       // A connection that broke is no failed attempt: a call that needs the endpoint may try at once. One that broke as soon as
       // it was there is: a server that accepts and resets is not to be connected to for every call.
       const failed = fault._tag === "ConnectFailed" || stack.now() - openSince < shared.demandMillis
@@ -214,6 +231,11 @@ const make = <Req, Res, E>(
       if (stack.now() - shared.lastDemand >= shared.demandMillis) wakeAll()
     }
 
+    const failFast = () => {
+      shared.fastFailures++
+      return Effect.fail(fastFailure())
+    }
+
     const sendWhenUp = (request: Req, attempt: Attempt): Effect.Effect<Res, E | RpcError> =>
       Effect.callback((resume) => {
         const reason = attempt.abort.reason
@@ -221,21 +243,21 @@ const make = <Req, Res, E>(
         if (reason !== undefined) return resume(Effect.fail(abortFailure(reason, at)))
         demand()
         if (!isDown) return resume(inner.send(request, attempt))
-        if (attempting === undefined) return resume(Effect.fail(fastFailure()))
+        if (attempting === undefined) return resume(failFast())
         const listener: AbortListener = {
           onAbort: (why: AbortReason) => {
-            joined.delete(done)
+            joined?.delete(done)
             resume(Effect.fail(abortFailure(why, { ...at, cause })))
           }
         }
         const done = (fault: RpcError | undefined) => {
           attempt.abort.off(listener)
-          resume(fault === undefined ? inner.send(request, attempt) : Effect.fail(fastFailure()))
+          resume(fault === undefined ? inner.send(request, attempt) : failFast())
         }
-        joined.add(done)
+        ;(joined ??= new Set()).add(done)
         attempt.abort.on(listener)
         return Effect.sync(() => {
-          joined.delete(done)
+          joined?.delete(done)
           attempt.abort.off(listener)
         })
       })
@@ -247,8 +269,8 @@ const make = <Req, Res, E>(
         if (!isDown) return resume(Effect.void)
         if (attempting === undefined) return resume(Effect.fail(fastFailure()))
         const done = (fault: RpcError | undefined) => resume(fault === undefined ? Effect.void : Effect.fail(fault))
-        joined.add(done)
-        return Effect.sync(() => void joined.delete(done))
+        ;(joined ??= new Set()).add(done)
+        return Effect.sync(() => void joined?.delete(done))
       })
     })
 
@@ -298,35 +320,35 @@ export const layer = <Id extends string, Req, Res, E>(
         down: new Set(),
         lastDemand: -Infinity,
         size: 0,
+        downs: 0,
         attempts: 0,
-        revivals: 0
+        revivals: 0,
+        fastFailures: 0,
+        downTimes: new LatencyHistogram(stack.elapsed())
       }
       yield* stack.register({
         role: "resurrector",
         description: "connects again what broke, and fails its calls fast meanwhile",
-        options: {
-          backoff: options.backoff === undefined ? "250 ms x 1.5, at most 10 s, jittered" : "given",
-          demandIntervalMillis: demandMillis
-        },
-        snapshot: () => ({ down: shared.down.size, attempts: shared.attempts, revivals: shared.revivals })
+        options: given(options, {
+          backoff: options.backoff === undefined ? "250 ms x 1.5, at most 10 s, jittered" : "a schedule",
+          demandInterval: duration(demandMillis)
+        }),
+        snapshot: () => ({
+          down: shared.down.size,
+          downs: shared.downs,
+          attempts: shared.attempts,
+          revivals: shared.revivals,
+          fastFailures: shared.fastFailures
+        })
       })
-      yield* Metrics.gauges(stack, {
-        name: "scales.resurrector.down",
-        description: "endpoints whose connection broke or could not be made",
-        read: () => shared.down.size
-      })
-      yield* Metrics.counters(
+      yield* Metrics.show(
         stack,
-        {
-          name: "scales.resurrector.attempts",
-          description: "attempts to connect to an endpoint that was down",
-          read: () => shared.attempts
-        },
-        {
-          name: "scales.resurrector.revivals",
-          description: "attempts to connect to an endpoint that was down, and succeeded",
-          read: () => shared.revivals
-        }
+        Metrics.value(table["scales.resurrector.down"], () => shared.down.size),
+        Metrics.value(table["scales.resurrector.downs"], () => shared.downs),
+        Metrics.value(table["scales.resurrector.attempts"], () => shared.attempts),
+        Metrics.value(table["scales.resurrector.revivals"], () => shared.revivals),
+        Metrics.value(table["scales.resurrector.fast_failures"], () => shared.fastFailures),
+        Metrics.latencies(table["scales.resurrector.down_ms"], () => shared.downTimes, stack.elapsed)
       )
       return family.Endpoints.of({
         make: (endpoint) => Effect.flatMap(inner.make(endpoint), (sink) => make(shared, sink, endpoint))

@@ -11,14 +11,17 @@ import * as Layer from "effect/Layer"
 import type * as Schedule from "effect/Schedule"
 import { abortFailure, type AbortListener } from "./Abort.ts"
 import * as Backoff from "./Backoff.ts"
-import type { Call } from "./Call.ts"
+import { type Call, tagOf } from "./Call.ts"
 import { CallAt } from "./Deadlines.ts"
+import { given } from "./Describe.ts"
 import * as Direct from "./Direct.ts"
+import { table } from "./metricTable.ts"
 import * as Metrics from "./Metrics.ts"
 import { wholeNumber } from "./options.ts"
 import type { InvalidOption, RpcError } from "./RpcError.ts"
 import type { Family, MessageSink } from "./Sink.ts"
 import { Stack, type StackShape } from "./Stack.ts"
+import * as Tracing from "./Tracing.ts"
 
 /** Options of the retries of a family that fails with `E`. */
 export interface RetryOptions<E = RpcError> {
@@ -54,6 +57,7 @@ interface Counts {
   budgetExhausted: number
   exhausted: number
   outOfTime: number
+  notRetryable: number
 }
 
 /** What one call has left; made when it first fails. */
@@ -133,13 +137,20 @@ const retry = <Req, Res, E>(
       const reason = cause.reasons[0]
       if (
         call.abort.reason !== undefined || cause.reasons.length !== 1 || reason === undefined ||
-        !Cause.isFailReason(reason) || !when(reason.error)
+        !Cause.isFailReason(reason)
       ) return Effect.failCause(cause)
+      if (!when(reason.error)) {
+        counts.notRetryable++
+        return Effect.failCause(cause)
+      }
       const left = before ?? { retries, delay: delays() }
       const millis = next(call, left)
       if (millis === undefined) return Effect.failCause(cause)
       const sendAgain = Effect.suspend(() => {
         counts.retries++
+        if (call.span !== undefined) {
+          Tracing.event(stack, call.span, "retry", { "error.type": tagOf(cause), delay_ms: millis })
+        }
         return Effect.catchCause(inner.send(request, call), again(request, call, left))
       })
       return millis === 0 ? sendAgain : pauseThen(millis, call, reason.error, sendAgain)
@@ -161,7 +172,7 @@ const retry = <Req, Res, E>(
             ? (exit) =>
               exit._tag === "Success"
                 ? done(exit)
-                : Direct.goOn(again(request, call, undefined)(exit.cause), call, done)
+                : Direct.goOn(() => again(request, call, undefined)(exit.cause), call, done)
             : done
         ))
     )
@@ -184,39 +195,24 @@ export const layer = <Id extends string, Req, Res, E>(
       const retries = yield* wholeNumber("retries", options.retries, 2, 0, 100)
       const run = Effect.runForkWith(yield* Effect.context<never>())
       const backoff = options.backoff ?? Backoff.decorrelatedJittered(5, 200)
-      const counts: Counts = { retries: 0, budgetExhausted: 0, exhausted: 0, outOfTime: 0 }
+      const counts: Counts = { retries: 0, budgetExhausted: 0, exhausted: 0, outOfTime: 0, notRetryable: 0 }
       yield* stack.register({
         role: "retry",
         description: "sends idempotent calls again that may have been executed, under a budget",
-        options: {
+        options: given(options, {
           retries,
-          backoff: options.backoff === undefined ? "5 ms to 200 ms, decorrelated jitter" : "given",
-          when: options.when === undefined ? "mayDiffer" : "given"
-        },
+          backoff: options.backoff === undefined ? "5 ms to 200 ms, decorrelated jitter" : "a schedule",
+          when: options.when === undefined ? "mayDiffer" : "a function"
+        }),
         snapshot: () => ({ ...counts })
       })
-      yield* Metrics.counters(
+      yield* Metrics.show(
         stack,
-        {
-          name: "scales.retry.retries",
-          description: "Idempotent calls sent again after they may have been executed.",
-          read: () => counts.retries
-        },
-        {
-          name: "scales.retry.budget_exhausted",
-          description: "Calls not retried because the retry budget was empty.",
-          read: () => counts.budgetExhausted
-        },
-        {
-          name: "scales.retry.exhausted",
-          description: "Calls that failed after all the retries that one call may have.",
-          read: () => counts.exhausted
-        },
-        {
-          name: "scales.retry.out_of_time",
-          description: "Calls not retried because the retry would have begun after the deadline.",
-          read: () => counts.outOfTime
-        }
+        Metrics.value(table["scales.retry.retries"], () => counts.retries),
+        Metrics.value(table["scales.retry.budget_exhausted"], () => counts.budgetExhausted),
+        Metrics.value(table["scales.retry.exhausted"], () => counts.exhausted),
+        Metrics.value(table["scales.retry.out_of_time"], () => counts.outOfTime),
+        Metrics.value(table["scales.retry.not_retryable"], () => counts.notRetryable)
       )
       if (retries === 0) return inner
       return retry(inner, {

@@ -20,6 +20,12 @@ const depositTokens = 1000
 
 /** A leaky token bucket. */
 export class RetryBudget {
+  /** The options in force. */
+  readonly options: { readonly [Name in keyof RetryBudgetOptions]-?: number }
+  /** Retries that were paid. */
+  withdrawals = 0
+  /** Retries that were not, for want of tokens. */
+  refusals = 0
   readonly #now: () => number
   readonly #sliceMillis: number
   readonly #reserve: number
@@ -30,29 +36,43 @@ export class RetryBudget {
   #slice: number
   #sum = 0
 
-  /** `now` reads the stack's clock in milliseconds. Options are taken as right: `make` checks them. */
-  constructor(now: () => number, options: RetryBudgetOptions = {}) {
-    const ttl = options.ttlMillis ?? 10_000
-    const percent = options.percentCanRetry ?? 0.2
+  readonly #exhausted: () => void
+
+  /** `now` reads the stack's clock in milliseconds; `exhausted` hears of each refusal. Options are taken as right: `make` checks them. */
+  constructor(now: () => number, options: RetryBudgetOptions = {}, exhausted: () => void = () => {}) {
+    const { minRetriesPerSecond = 10, percentCanRetry = 0.2, ttlMillis = 10_000 } = options
+    this.options = { ttlMillis, minRetriesPerSecond, percentCanRetry }
     this.#now = now
-    this.#sliceMillis = ttl / slices
-    this.#deposit = percent === 0 ? 0 : depositTokens
-    this.#withdrawal = percent === 0 ? 1 : Math.floor(depositTokens / percent)
-    this.#reserve = (options.minRetriesPerSecond ?? 10) * (ttl / 1000) * this.#withdrawal
+    this.#exhausted = exhausted
+    this.#sliceMillis = ttlMillis / slices
+    this.#deposit = percentCanRetry === 0 ? 0 : depositTokens
+    this.#withdrawal = percentCanRetry === 0 ? 1 : Math.floor(depositTokens / percentCanRetry)
+    this.#reserve = minRetriesPerSecond * (ttlMillis / 1000) * this.#withdrawal
     this.#slice = Math.floor(now() / this.#sliceMillis)
   }
 
-  /** Notes a success. */
-  deposit(): void {
+  /** Notes a success; `now`, when who calls has just read the clock. */
+  deposit(now: number = this.#now()): void {
+    this.#turn(now)
     this.#add(this.#deposit)
   }
 
   /** Takes one retry; `false`: there is none left. */
   withdraw(): boolean {
     this.#turn()
-    if (this.#sum + this.#reserve < this.#withdrawal) return false
+    if (this.#sum + this.#reserve < this.#withdrawal) {
+      this.refusals++
+      this.#exhausted()
+      return false
+    }
+    this.withdrawals++
     this.#add(-this.#withdrawal)
     return true
+  }
+
+  /** As plain data. */
+  get snapshot() {
+    return { balance: this.balance, withdrawals: this.withdrawals, exhausted: this.refusals }
   }
 
   /** How many retries are left. */
@@ -62,14 +82,13 @@ export class RetryBudget {
   }
 
   #add(tokens: number): void {
-    this.#turn()
     this.#window[this.#slice % slices]! += tokens
     this.#sum += tokens
   }
 
   /** Forgets the slices that have aged. */
-  #turn(): void {
-    const slice = Math.floor(this.#now() / this.#sliceMillis)
+  #turn(now: number = this.#now()): void {
+    const slice = Math.floor(now / this.#sliceMillis)
     if (slice <= this.#slice) return
     const aged = Math.min(slices, slice - this.#slice)
     for (let i = 1; i <= aged; i++) {
@@ -81,10 +100,11 @@ export class RetryBudget {
   }
 }
 
-/** Makes a budget; `now` gives milliseconds. Fails with `InvalidOption` for an option out of its range. */
+/** Makes a budget; `now` gives milliseconds, `exhausted` hears of each refusal. Fails with `InvalidOption` for an option out of its range. */
 export const make = (
   now: () => number,
-  options: RetryBudgetOptions = {}
+  options: RetryBudgetOptions = {},
+  exhausted?: () => void
 ): Effect.Effect<RetryBudget, InvalidOption> => {
   const invalid = (option: string, got: unknown, expected: string) =>
     Effect.fail(new InvalidOption({ option: `budget.${option}`, got, expected }))
@@ -96,5 +116,5 @@ export const make = (
   if (percentCanRetry !== 0 && !(percentCanRetry >= 1e-6 && percentCanRetry <= 1000)) {
     return invalid("percentCanRetry", percentCanRetry, "0, or 0.000001 to 1000")
   }
-  return Effect.sync(() => new RetryBudget(now, options))
+  return Effect.sync(() => new RetryBudget(now, options, exhausted))
 }

@@ -8,6 +8,7 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Tracer from "effect/Tracer"
 import type { ReplyHeaders } from "./Call.ts"
 import { CallContext, type ContextKey, textKey } from "./CallContext.ts"
 
@@ -127,13 +128,19 @@ class ServedSettings implements CallSettings {
 }
 
 /**
- * Runs a handler as the service of an inbound call: it can ask `Inbound`, and the calls it makes inherit the deadline and every
- * entry that is not for one hop.
+ * Runs a handler as the service of an inbound call: it can ask `Inbound`, the calls it makes inherit the deadline and every
+ * entry that is not for one hop, and they and its spans are in the span `parent`, if there is one.
  */
-export const serving = <A, E, R>(inbound: InboundCall, handler: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  Effect.updateContext(handler, (context: Context.Context<R>) =>
-    Context.add(
+export const serving = <A, E, R>(
+  inbound: InboundCall,
+  handler: Effect.Effect<A, E, R>,
+  parent?: Tracer.AnySpan
+): Effect.Effect<A, E, R> =>
+  Effect.updateContext(handler, (context: Context.Context<R>) => {
+    const called = Context.add(
       Context.add(context, Inbound, inbound),
       CallSettings,
       new ServedSettings(inbound)
-    ) as Context.Context<R>)
+    ) as Context.Context<R>
+    return parent === undefined ? called : Context.add(called, Tracer.ParentSpan, parent) as Context.Context<R>
+  })

@@ -8,6 +8,7 @@
 import type * as Cause from "effect/Cause"
 import * as Data from "effect/Data"
 import type { Endpoint } from "./Endpoint.ts"
+import { textOf } from "./internal/textOf.ts"
 
 /**
  * Whether the request can have been executed: `"no"`: provably not (never written, or the server said that it did not
@@ -37,8 +38,7 @@ export const Failure = <const Tag extends string>(tag: Tag): new<Fields extends 
 
 const at = (endpoint: Endpoint | undefined): string => endpoint === undefined ? "" : ` at ${endpoint.key}`
 
-const because = (cause: unknown): string =>
-  cause === undefined ? "" : `: ${cause instanceof Error ? cause.message || cause.name : String(cause)}`
+const because = (cause: unknown): string => cause === undefined ? "" : `: ${textOf(cause)}`
 
 /**
  * What a call was waiting for when it was ended: a first endpoint, a connection, its turn (`queue`), its reply, the

@@ -5,11 +5,15 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { announce, type Announcement, type AnnounceOptions, type Announcer, AnnouncerFor } from "./Announce.ts"
+import { given } from "./Describe.ts"
+import { DnsSettings } from "./Dns.ts"
 import { Endpoint } from "./Endpoint.ts"
 import { parseAddress } from "./internal/address.ts"
 import { dnsSet } from "./internal/dnsSet.ts"
 import { fileSet } from "./internal/fileSet.ts"
 import { implementation, resolverPrefix } from "./internal/schemes.ts"
+import { shownDuration } from "./internal/shownDuration.ts"
+import { ServerSetSource, type Source } from "./internal/serverSetSource.ts"
 import { srvSet } from "./internal/srvSet.ts"
 import { type BuildError, InvalidUri } from "./RpcError.ts"
 import { ServerSetState, type States } from "./ServerSetState.ts"
@@ -21,7 +25,11 @@ export { ServerSetState, type States } from "./ServerSetState.ts"
 export class ServerSet extends Context.Service<ServerSet, States>()("@scales-rpc/core/ServerSet") {
   /** Endpoints that never change. */
   static readonly fixed = (endpoints: ReadonlyArray<Endpoint>): Layer.Layer<ServerSet> =>
-    Layer.succeed(ServerSet, Stream.succeed(ServerSetState.Bound(endpoints)))
+    Layer.succeedContext(known({
+      states: Stream.succeed(ServerSetState.Bound(endpoints)),
+      options: given(undefined, { source: "fixed endpoints" }),
+      logs: true
+    }))
 
   /** Any stream of states. */
   static readonly fromStream = (states: States): Layer.Layer<ServerSet> => Layer.succeed(ServerSet, states)
@@ -30,7 +38,10 @@ export class ServerSet extends Context.Service<ServerSet, States>()("@scales-rpc
    * What a URI names. It is read when the layer is built, which fails with `InvalidUri` or `UnknownScheme` for a
    * wrong one.
    */
-  static readonly fromUri = (uri: string): Layer.Layer<ServerSet, BuildError> => Layer.effect(ServerSet, resolve(uri))
+  static readonly fromUri = (uri: string): Layer.Layer<ServerSet, BuildError> =>
+    Layer.effectContext(Effect.map(Effect.all([resolve(uri), optionsOf(uri)]), ([states, options]) =>
+      // What is logged of those of a scheme of the user's own is up to them.
+      known({ states, options, logs: logged.has(schemeOf(uri)) })))
 
   /** The server set that a URI names, as a stream that a program can run on its own. Fails as `resolve` does. */
   static readonly states = (uri: string): Stream.Stream<ServerSetState, BuildError> => Stream.unwrap(resolve(uri))
@@ -90,6 +101,23 @@ export const resolve = (uri: string): Effect.Effect<States, BuildError, Scope.Sc
     ({ found, rest }) => found.resolve(uri, rest)
   )
 
+const schemeOf = (uri: string): string => uri.slice(0, uri.indexOf(":")).toLowerCase()
+
+/** The server set, and what is known of it. */
+const known = (source: Source): Context.Context<ServerSet> =>
+  Context.make(ServerSet, source.states).pipe(Context.add(ServerSetSource, source))
+
+/** What is in force where a URI is resolved. */
+const optionsOf = (uri: string): Effect.Effect<Source["options"]> =>
+  Effect.map(DnsSettings, (dns) => ({
+    ...given({ uri }, { uri }),
+    ...(["dns", "srv"].includes(schemeOf(uri)) && given(dns, {
+      servers: dns.servers ?? "those of the system",
+      families: dns.families ?? "those that this machine has an address of",
+      interval: shownDuration(dns.interval ?? "10 seconds")
+    }))
+  }))
+
 const builtIn: ReadonlyMap<string, Resolver> = new Map<string, Resolver>([
   // A name is one endpoint, resolved again at each connect: the balancer sees what the URI says, no more.
   ["tcp", {
@@ -113,3 +141,6 @@ const builtIn: ReadonlyMap<string, Resolver> = new Map<string, Resolver>([
   ["dns", { resolve: (uri, rest) => dnsSet(uri, rest) }],
   ["srv", { resolve: (uri, rest) => srvSet(uri, rest) }]
 ])
+
+/** Schemes whose server sets log by themselves when they cannot be read, and when they can again. */
+const logged: ReadonlySet<string> = new Set([...builtIn.keys(), "zk"])

@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Net from "node:net"
 import { Endpoint } from "./Endpoint.ts"
+import { Network } from "./internal/Network.ts"
 import { ConnectFailed } from "./RpcError.ts"
 import type { TlsClient } from "./Tls.ts"
 
@@ -38,6 +39,7 @@ const reading = (onRead: (chunk: Buffer) => void): Net.OnReadOpts => ({
 const firstOf = (cause: unknown): unknown => cause instanceof AggregateError ? cause.errors[0] ?? cause : cause
 
 const connect = (
+  network: Network,
   endpoint: Endpoint,
   timeoutMillis: number,
   onRead: ((chunk: Buffer) => void) | undefined
@@ -47,12 +49,13 @@ const connect = (
     Effect.fail(new ConnectFailed({ endpoint, phase: resolved ? "connect" : "resolve", cause }))
   return Effect.acquireRelease(
     Effect.callback<Net.Socket, ConnectFailed>((resume) => {
-      const socket = Net.connect({
+      const socket = network.connect({
         ...(Endpoint.isUnix(endpoint)
           ? { path: endpoint.host }
           : { host: endpoint.host, port: endpoint.port, noDelay: true, keepAlive: true }),
         ...(onRead === undefined ? undefined : { onread: reading(onRead) })
       })
+      // One that is not Node's own emits what it reads.
       if (onRead !== undefined) socket.pause().on("data", onRead)
       const onError = (cause: unknown) => {
         socket.destroy()
@@ -79,6 +82,15 @@ const connect = (
 }
 
 /**
+ * Calls a function once the event loop has read what has come by now on the network that `open` connects on. One turn of the loop may
+ * be over already but for its last part: who must be sure takes two.
+ */
+export const turn: Effect.Effect<(f: () => void) => void> = Effect.map(
+  Effect.service(Network),
+  (network) => network.turn
+)
+
+/**
  * A connected socket, with `noDelay` and `keepAlive`, destroyed when the scope closes. Fails with `ConnectFailed`,
  * whose phase says how far it came. It has a listener for errors, so that one which breaks before its owner listens
  * does not throw: look at `destroyed` and `errored` first.
@@ -88,8 +100,10 @@ export const open = (
   options: SocketOptions
 ): Effect.Effect<Net.Socket, ConnectFailed, Scope.Scope> => {
   const { connectTimeoutMillis, onRead, tls } = options
-  if (tls === undefined) return connect(endpoint, connectTimeoutMillis, onRead)
-  return Effect.flatMap(connect(endpoint, connectTimeoutMillis, undefined), (socket) =>
+  const plain = (onRead?: (chunk: Buffer) => void) =>
+    Effect.flatMap(Effect.service(Network), (network) => connect(network, endpoint, connectTimeoutMillis, onRead))
+  if (tls === undefined) return plain(onRead)
+  return Effect.flatMap(plain(), (socket) =>
     Effect.acquireRelease(
       Effect.map(
         tls.secure(socket, endpoint),

@@ -10,13 +10,18 @@ import * as Clock from "effect/Clock"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberHandle from "effect/FiberHandle"
+import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
+import { duration, given, type OptionInForce } from "./Describe.ts"
 import type { Endpoint } from "./Endpoint.ts"
 import { membersOf, sameEndpoint } from "./internal/membership.ts"
+import { table } from "./metricTable.ts"
+import * as Metrics from "./Metrics.ts"
 import { durationMillis } from "./options.ts"
 import type { InvalidOption } from "./RpcError.ts"
 import { ServerSetState, type States } from "./ServerSet.ts"
+import { Stack, type StackShape } from "./Stack.ts"
 
 /** How long what a server set says of those that left is not acted on. */
 export interface StabilizerOptions {
@@ -55,6 +60,10 @@ class Stabilized {
   #shownMembers: ReadonlyMap<string, Endpoint> = new Map()
   /** When `advance` has something to do; `Infinity` while nobody is held. */
   due = Infinity
+  /** Members that were back before they were let go of. */
+  returned = 0
+  /** Members that were let go of, or replaced. */
+  released = 0
 
   constructor(removals: number, empty: number) {
     this.#removals = removals
@@ -82,10 +91,10 @@ class Stabilized {
     for (const [key, { shard }] of next) {
       const earlier = before.get(key) ?? this.#held.get(key)?.endpoint
       if (shard !== undefined && earlier?.shard !== shard) taken.add(shard)
-      this.#held.delete(key)
+      if (this.#held.delete(key)) this.returned++
     }
     for (const [key, { endpoint: { shard } }] of this.#held) {
-      if (shard !== undefined && taken.has(shard)) this.#held.delete(key)
+      if (shard !== undefined && taken.has(shard)) this.#release(key)
     }
     this.#current = next
     this.#known = state
@@ -98,10 +107,20 @@ class Stabilized {
     this.due = Infinity
     for (const [key, { since }] of this.#held) {
       const due = Math.max(since + this.#removals, emptied)
-      if (due <= now) this.#held.delete(key)
+      if (due <= now) this.#release(key)
       else if (due < this.due) this.due = due
     }
     return this.#show()
+  }
+
+  /** How many have left and are still shown. */
+  get held(): number {
+    return this.#held.size
+  }
+
+  #release(key: string): void {
+    this.#held.delete(key)
+    this.released++
   }
 
   #show(): ServerSetState | undefined {
@@ -118,6 +137,23 @@ class Stabilized {
     return this.#shown = state
   }
 }
+
+/** Shows what is held back from a client. */
+const shown = (stack: StackShape, stabilized: Stabilized, options: Readonly<Record<string, OptionInForce>>) =>
+  Effect.andThen(
+    stack.register({
+      role: "stabilizer",
+      description: "keeps endpoints that leave the server set for a moment",
+      options,
+      snapshot: () => ({ held: stabilized.held, returned: stabilized.returned, released: stabilized.released })
+    }),
+    Metrics.show(
+      stack,
+      Metrics.value(table["scales.stabilizer.held"], () => stabilized.held),
+      Metrics.value(table["scales.stabilizer.returned"], () => stabilized.returned),
+      Metrics.value(table["scales.stabilizer.released"], () => stabilized.released)
+    )
+  )
 
 /**
  * The same server set, slower to lose members. The first `Bound` is shown at once, and so are members that join, or change their weight,
@@ -137,12 +173,15 @@ export const stabilize = (
   Effect.gen(function*() {
     const removals = yield* durationMillis("removals", options.removals, 10_000)
     const empty = yield* durationMillis("empty", options.empty, 60_000)
+    const described = given(options, { removals: duration(removals), empty: duration(empty) })
     return Stream.callback<ServerSetState>(
       (queue) =>
         Effect.gen(function*() {
           const clock = yield* Clock.Clock
           const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
           const stabilized = new Stabilized(removals, empty)
+          const stack = yield* Effect.serviceOption(Stack)
+          if (Option.isSome(stack)) yield* shown(stack.value, stabilized, described)
           const show = (state: ServerSetState | undefined) => {
             if (state !== undefined) Queue.offerUnsafe(queue, state)
           }

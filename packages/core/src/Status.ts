@@ -23,7 +23,8 @@ export interface Status {
 export class StatusCell implements Status {
   state: SinkState
   fault: RpcError | undefined
-  #listeners: Array<() => void> = []
+  /** Made anew when it changes: there is one of these for each stage of each endpoint, most with one listener, and an array that grows takes room for 16 more. */
+  #listeners: ReadonlyArray<() => void> = []
   #notifying = false
   #again = false
 
@@ -46,7 +47,7 @@ export class StatusCell implements Status {
     try {
       do {
         this.#again = false
-        for (const listener of this.#listeners.slice()) {
+        for (const listener of this.#listeners) {
           if (this.#listeners.includes(listener)) listener()
         }
       } while (this.#again)
@@ -57,10 +58,9 @@ export class StatusCell implements Status {
 
   readonly subscribe = (f: () => void): () => void => {
     const listener = () => f()
-    this.#listeners.push(listener)
+    this.#listeners = [...this.#listeners, listener]
     return () => {
-      const index = this.#listeners.indexOf(listener)
-      if (index >= 0) this.#listeners.splice(index, 1)
+      this.#listeners = this.#listeners.filter((one) => one !== listener)
     }
   }
 

@@ -13,7 +13,10 @@
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import { duration, given } from "./Describe.ts"
+import { ConnectionStats } from "./internal/ConnectionStats.ts"
 import { type Limits, make, type Shared } from "./internal/EndpointPool.ts"
+import { table } from "./metricTable.ts"
 import * as Metrics from "./Metrics.ts"
 import { durationMillis, wholeNumber } from "./options.ts"
 import type { InvalidOption, RpcError } from "./RpcError.ts"
@@ -58,7 +61,7 @@ const limit = (option: string, value: number | undefined, fallback: number, min:
  * above the high one among them.
  *
  * A connection belongs to an attempt until that ends, which is when its response is no longer held. Shows
- * `scales.watermark_pool.size`, `.idle`, `.waiting`, `.connects`, `.connect_failures`, `.dead` and `.max_waiters`.
+ * `scales.pool.*`.
  */
 export const layer = <Id extends string, Req, Res, E>(
   family: Family<Id, Req, Res, E | RpcError>,
@@ -77,8 +80,8 @@ export const layer = <Id extends string, Req, Res, E>(
         idleMillis: yield* durationMillis("idleTime", options.idleTime, 60_000),
         lifeMillis: yield* durationMillis("lifeTime", options.lifeTime, Infinity, 1)
       }
-      const shared: Shared = { limits, pools: new Set(), connects: 0, connectFailures: 0, dead: 0, maxWaiters: 0 }
-      const sum = (what: "size" | "idle" | "waiting") => {
+      const shared: Shared = { limits, pools: new Set(), stats: new ConnectionStats(stack), refused: 0 }
+      const sum = (what: "size" | "idle" | "inUse" | "waiting") => {
         let total = 0
         for (const view of shared.pools) total += view()[what]
         return total
@@ -86,34 +89,30 @@ export const layer = <Id extends string, Req, Res, E>(
       yield* stack.register({
         role: "pool",
         description: "connections that carry one call at a time, made on demand and kept for a while",
-        options: { ...limits },
+        options: given(options, {
+          low: limits.low,
+          high: limits.high,
+          maxWaiters: limits.maxWaiters,
+          idleTime: duration(limits.idleMillis),
+          lifeTime: limits.lifeMillis === Infinity ? Infinity : duration(limits.lifeMillis)
+        }),
         snapshot: () => ({
           size: sum("size"),
+          inUse: sum("inUse"),
           idle: sum("idle"),
           waiting: sum("waiting"),
-          connects: shared.connects,
-          connectFailures: shared.connectFailures,
-          dead: shared.dead,
-          maxWaiters: shared.maxWaiters
+          refused: shared.refused,
+          ...shared.stats.snapshot
         })
       })
-      const series = (what: string, description: string, read: () => number) => ({
-        name: `scales.watermark_pool.${what}`,
-        description,
-        read
-      })
-      yield* Metrics.gauges(
+      yield* Metrics.show(
         stack,
-        series("size", "connections that are open or being made", () => sum("size")),
-        series("idle", "connections that no call uses", () => sum("idle")),
-        series("waiting", "calls that wait for a connection to be made or to be free", () => sum("waiting"))
-      )
-      yield* Metrics.counters(
-        stack,
-        series("connects", "connections begun", () => shared.connects),
-        series("connect_failures", "connections that could not be made", () => shared.connectFailures),
-        series("dead", "connections that were not usable from the first moment on", () => shared.dead),
-        series("max_waiters", "calls that failed because too many were waiting", () => shared.maxWaiters)
+        Metrics.value(table["scales.pool.size"], () => sum("size")),
+        Metrics.value(table["scales.pool.in_use"], () => sum("inUse")),
+        Metrics.value(table["scales.pool.idle"], () => sum("idle")),
+        Metrics.value(table["scales.pool.waiting"], () => sum("waiting")),
+        Metrics.value(table["scales.pool.refused"], () => shared.refused),
+        ...shared.stats.series
       )
       return family.Endpoints.of({ make: (endpoint) => make(stack, connector, endpoint, shared) })
     })

@@ -55,6 +55,18 @@ export const finiteNumber = (
     ? Effect.succeed(value)
     : Effect.fail(new InvalidOption({ option, got: value, expected: `a finite number of at least ${min}` }))
 
+/** A share of all, or `fallback`. Fails with `InvalidOption` unless it is from 0 to 1, both included. */
+export const ratio = (
+  option: string,
+  value: number | undefined,
+  fallback: number
+): Effect.Effect<number, InvalidOption> =>
+  value === undefined
+    ? Effect.succeed(fallback)
+    : value >= 0 && value <= 1
+    ? Effect.succeed(value)
+    : Effect.fail(new InvalidOption({ option, got: value, expected: "a number from 0 to 1" }))
+
 /** A share, or `fallback`. Fails with `InvalidOption` unless it is from a millionth, and below 1. */
 export const fraction = (
   option: string,

@@ -16,7 +16,7 @@ import { TestClock } from "effect/testing"
 import type { BalancerView, Member } from "../src/Balancer.ts"
 import { AperturePicker, type ApertureSettings, type Move } from "../src/internal/AperturePicker.ts"
 import { Picking } from "./picking.ts"
-import { endpoints, seeded, settle, stack, start, Text, TextClient } from "./support.ts"
+import { endpoints, inForce, seeded, settle, stack, start, Text, TextClient } from "./support.ts"
 
 const defaults: ApertureSettings = {
   minSize: 1,
@@ -795,7 +795,7 @@ describe("endpoints of an aperture that cannot be made", () => {
       yield* settle
       const error = yield* Effect.flip(client.call("hi"))
       assert.include(["NoEndpoints", "ConnectFailed"], error._tag)
-      const { endpoints, load } = describeStack(yield* Stack).find(({ role }) => role === "balancer")!
+      const { endpoints, load } = describeStack(yield* Stack).stages.find(({ role }) => role === "balancer")!
         .state as BalancerView
       assert.deepStrictEqual([endpoints.length, load], [0, 0])
     }).pipe(Effect.provide(brittle(() => true))))
@@ -811,7 +811,7 @@ describe("endpoints of an aperture that cannot be made", () => {
         const error = Exit.isFailure(exit) ? Cause.squash(exit.cause) as RpcError : undefined
         assert.include(["Nacked", "ConnectFailed", "NoEndpoints"], error?._tag)
       }
-      const view = describeStack(yield* Stack).find(({ role }) => role === "balancer")!.state as BalancerView
+      const view = describeStack(yield* Stack).stages.find(({ role }) => role === "balancer")!.state as BalancerView
       assert.strictEqual(view.load, 0)
       assert.isTrue(view.endpoints.every(({ endpoint, load }) => load === 0 && /[135]$/.test(endpoint)))
     }).pipe(Effect.provide(brittle((port) => port % 2 === 0))))
@@ -827,7 +827,10 @@ describe("the aperture of a stack", () => {
       { readonly endpoint: string; readonly state: string; readonly active: boolean; readonly load: number }
     >
   }
-  const node = Effect.map(Stack, (shared) => () => describeStack(shared).find(({ role }) => role === "balancer")!)
+  const node = Effect.map(
+    Stack,
+    (shared) => () => describeStack(shared).stages.find(({ role }) => role === "balancer")!
+  )
   const view = Effect.map(node, (of) => () => of().state as View)
   const keys = (view: View, active: boolean) =>
     view.endpoints.filter((each) => each.active === active).map(({ endpoint }) => endpoint)
@@ -850,16 +853,19 @@ describe("the aperture of a stack", () => {
       assert.deepInclude(state(), { active: 1, idle: 9, widened: 0, narrowed: 0, replaced: 0, swapped: 0, expired: 0 })
       const [only] = keys(state(), true)
       assert.strictEqual(answers[0], `${only} hi`)
-      assert.deepStrictEqual((yield* node)().options, {
-        minSize: 1,
-        maxSize: "as many as there are",
-        minLoad: 0.5,
-        maxLoad: 2,
-        windowMillis: 5000,
-        idleMillis: 150_000,
-        jitter: { minMillis: 120_000, maxMillis: 240_000 },
-        whenEmpty: "fail"
-      })
+      assert.deepStrictEqual(
+        (yield* node)().options,
+        inForce({
+          minSize: 1,
+          maxSize: "as many as there are",
+          minLoad: 0.5,
+          maxLoad: 2,
+          window: "5000 ms",
+          jitter: { min: "120000 ms", max: "240000 ms" },
+          idleTime: "150000 ms",
+          whenEmpty: "fail"
+        })
+      )
     }).pipe(Effect.provide(stack({ balancer: Aperture.layer }))))
 
   it.effect("loses no call when the endpoint it uses cannot be connected to", () =>
@@ -1025,6 +1031,8 @@ describe("the aperture of a stack", () => {
       yield* settle
       assert.deepStrictEqual(yield* shown, {
         "scales.aperture.size": 1,
+        "scales.aperture.opening": 0,
+        "scales.aperture.outside": 9,
         "scales.aperture.load_average": 0,
         "scales.aperture.widened": 0,
         "scales.aperture.narrowed": 0,

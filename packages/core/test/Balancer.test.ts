@@ -845,7 +845,7 @@ describe("what can be seen", () => {
     const names = Object.entries(view()).filter(([, value]) => typeof value === "number")
     const shown = seen(registry)
     for (const [name, value] of names) assert.strictEqual(shown[`scales.balancer.${name} text`], value as number, name)
-    assert.lengthOf(names, 9)
+    assert.lengthOf(names, 10)
     yield* close
     assert.deepStrictEqual(Object.keys(seen(registry)).filter((id) => id.startsWith("scales.balancer")), [])
   })

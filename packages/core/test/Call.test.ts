@@ -39,13 +39,6 @@ describe("an attempt", () => {
     assert.deepStrictEqual(log, ["c:success:25", "b:success:25", "a:success:25"])
   })
 
-  it("took no less than no time when the clock was set back", () => {
-    const { attempt, clock, heard } = begin()
-    clock.now -= 5_000
-    settleAttempt(attempt, Exit.succeed("reply"))
-    assert.deepStrictEqual(heard, [["success", 0]])
-  })
-
   it("notes its endpoint in the call, for every copy of the call, and counts from 0", () => {
     const call = makeCall()
     const copy = { ...call, method: "other" }

@@ -108,7 +108,7 @@ describe("a concurrency limit", () => {
       assert.deepInclude(error, refusal(2) as never)
       assert.strictEqual(error.message, "more than 2 calls at a time (concurrency limit)")
       assert.deepStrictEqual(runs(), ["a", "b"])
-      assert.deepStrictEqual(counts(), { inUse: 2, waiting: 0, rejected: 1 })
+      assert.deepInclude(counts() as object, { inUse: 2, waiting: 0, rejected: 1 })
       answer("a")
       assert.strictEqual(yield* Fiber.join(a), "a")
       yield* run("d")
@@ -121,13 +121,13 @@ describe("a concurrency limit", () => {
       const calls = ["a", "b", "c", "d"]
       const fibers = yield* Effect.forEach(calls, (text) => run(text))
       assert.deepInclude(yield* Effect.flip(send("e")), refusal(1) as never)
-      assert.deepStrictEqual(counts(), { inUse: 1, waiting: 3, rejected: 1 })
+      assert.deepInclude(counts() as object, { inUse: 1, waiting: 3, rejected: 1 })
       for (const text of calls) {
         assert.deepStrictEqual(runs(), [text])
         answer(text)
       }
       assert.deepStrictEqual(yield* Effect.forEach(fibers, (fiber) => Fiber.join(fiber)), calls)
-      assert.deepStrictEqual(counts(), { inUse: 0, waiting: 0, rejected: 1 })
+      assert.deepInclude(counts() as object, { inUse: 0, waiting: 0, rejected: 1 })
     }))
 
   it.effect("passes a slot on in the turn in which it is given back: who comes right then stands behind", () =>
@@ -215,6 +215,7 @@ describe("a concurrency limit", () => {
       assert.deepStrictEqual(yield* shown, {
         "scales.concurrency_limit.in_use text": 1,
         "scales.concurrency_limit.waiting text": 1,
+        "scales.concurrency_limit.waited text": 1,
         "scales.concurrency_limit.rejected text": 1
       })
       yield* close
@@ -258,13 +259,13 @@ describe("a call that waits for its turn", () => {
             } as never)
           }
           assert.strictEqual(calls[middle]!.abort.listeners, 0)
-          assert.deepStrictEqual(counts(), { inUse: 1, waiting: 2, rejected: 0 })
+          assert.deepInclude(counts() as object, { inUse: 1, waiting: 2, rejected: 0 })
           answer("first")
           for (const text of rest) {
             assert.deepStrictEqual(runs(), [text])
             answer(text)
           }
-          assert.deepStrictEqual(counts(), { inUse: 0, waiting: 0, rejected: 0 })
+          assert.deepInclude(counts() as object, { inUse: 0, waiting: 0, rejected: 0 })
           assert.deepStrictEqual(calls.map(({ abort }) => abort.listeners), [0, 0, 0])
         }
       }
@@ -288,7 +289,7 @@ describe("a call that waits for its turn", () => {
       const call = makeCall()
       call.abort.abort(timeout)
       assert.deepInclude(yield* Effect.flip(send("b", call)), { _tag: "Timeout", waiting: "queue" } as never)
-      assert.deepStrictEqual(counts(), { inUse: 1, waiting: 0, rejected: 0 })
+      assert.deepInclude(counts() as object, { inUse: 1, waiting: 0, rejected: 0 })
     }))
 
   it.effect("hands its slot on when it is interrupted between getting it and running", () =>
@@ -300,13 +301,14 @@ describe("a call that waits for its turn", () => {
       yield* run("c")
       scheduler.paused = true
       answer("a")
-      assert.deepStrictEqual([runs(), counts()], [[], { inUse: 1, waiting: 1, rejected: 0 }])
+      assert.deepStrictEqual(runs(), [])
+      assert.deepInclude(counts() as object, { inUse: 1, waiting: 1, rejected: 0 })
       scheduler.paused = false
       woken.interruptUnsafe()
       yield* Fiber.await(woken)
       assert.deepStrictEqual(runs(), ["c"])
       answer("c")
-      assert.deepStrictEqual(counts(), { inUse: 0, waiting: 0, rejected: 0 })
+      assert.deepInclude(counts() as object, { inUse: 0, waiting: 0, rejected: 0 })
     }))
 
   it.effect("is one of thousands that fail as soon as they run: each in its turn, not one inside of the other", () =>
@@ -350,7 +352,7 @@ describe("a call that waits for its turn", () => {
         )
       }
       assert.deepStrictEqual(runs(), [])
-      assert.deepStrictEqual(counts(), { inUse: 0, waiting: 0, rejected: 0 })
+      assert.deepInclude(counts() as object, { inUse: 0, waiting: 0, rejected: 0 })
     }))
 })
 
@@ -361,7 +363,7 @@ const under = (options: ConcurrencyLimit.ConcurrencyLimitOptions, timeout: "1 se
 const counted = Effect.map(
   Stack,
   (shared) => () =>
-    describeStack(shared).find(({ role }) => role === "concurrencyLimit")!.state as {
+    describeStack(shared).stages.find(({ role }) => role === "concurrencyLimit")!.state as {
       readonly inUse: number
       readonly waiting: number
     }
@@ -437,7 +439,7 @@ describe("a stack under a concurrency limit", () => {
       assert.deepInclude(counts(), { inUse: 1, waiting: 0 })
       releases[1]!()
       assert.deepInclude(counts(), { inUse: 0, waiting: 0 })
-      const dispatcher = describeStack(shared).find(({ role }) => role === "dispatcher")!.state
+      const dispatcher = describeStack(shared).stages.find(({ role }) => role === "dispatcher")!.state
       assert.deepInclude(dispatcher as object, { calls: 2, successes: 2, outstanding: 0 })
       assert.strictEqual(shared.deadlines.size, 0)
       assert.deepStrictEqual(calls.map(({ abort }) => abort.listeners), [0, 0])
@@ -483,7 +485,7 @@ describe("interruption", () => {
           for (let turn = 0; turn < 500 && fiber.pollUnsafe() === undefined; turn++) yield* Effect.yieldNow
           assert.isDefined(fiber.pollUnsafe(), `${how} at step ${steps}: the call hangs`)
           if (before !== undefined) yield* Fiber.await(before)
-          assert.deepStrictEqual(counts(), { inUse: 0, waiting: 0, rejected: 0 }, `${how} at step ${steps}`)
+          assert.deepInclude(counts() as object, { inUse: 0, waiting: 0, rejected: 0 }, `${how} at step ${steps}`)
           assert.strictEqual(call.abort.listeners, 0, `${how} at step ${steps}`)
         }
         assert.isTrue(done)

@@ -7,7 +7,7 @@ import type { Member } from "../src/Balancer.ts"
 import { compareOrder, orderOf } from "../src/internal/addressOrder.ts"
 import { WindowPicker, type WindowSettings } from "../src/internal/WindowPicker.ts"
 import { Picking } from "./picking.ts"
-import { endpoints, makeCall, seeded, settle, stack, start, TextClient } from "./support.ts"
+import { endpoints, inForce, makeCall, seeded, settle, stack, start, TextClient } from "./support.ts"
 
 /** The picker of one client of several, over so many endpoints. */
 const windowOf = (
@@ -329,7 +329,10 @@ describe("the deterministic aperture of a stack", () => {
     balancer: (family: Parameters<typeof DeterministicAperture.layer<"Text", string, string, RpcError>>[0]) =>
       DeterministicAperture.layer(family, options)
   })
-  const node = Effect.map(Stack, (shared) => () => describeStack(shared).find(({ role }) => role === "balancer")!)
+  const node = Effect.map(
+    Stack,
+    (shared) => () => describeStack(shared).stages.find(({ role }) => role === "balancer")!
+  )
   const active = Effect.map(node, (of) => () => {
     const { endpoints } = of().state as { endpoints: ReadonlyArray<{ endpoint: string; active: boolean }> }
     return endpoints.filter((each) => each.active).map(({ endpoint }) => endpoint)
@@ -351,13 +354,10 @@ describe("the deterministic aperture of a stack", () => {
       yield* Deferred.succeed(reply, "hello")
       yield* Effect.forEach(fibers, Fiber.join)
       assert.deepInclude((yield* node)().state as object, { active: 12, idle: 12, rebuilds: 1, expired: 0, size: 24 })
-      assert.deepStrictEqual((yield* node)().options, {
-        instance: 5,
-        instances: 12,
-        minAperture: 12,
-        idleMillis: 150_000,
-        whenEmpty: "fail"
-      })
+      assert.deepStrictEqual(
+        (yield* node)().options,
+        inForce({ minAperture: 12, idleTime: "150000 ms", whenEmpty: "fail" }, { instance: 5, instances: 12 })
+      )
     }).pipe(Effect.provide(stack(aperture({ instance: 5, instances: 12 })))))
 
   it.effect("loses no call when all of its part is down, and closes what it used meanwhile", () =>
@@ -391,9 +391,15 @@ describe("the deterministic aperture of a stack", () => {
             { id, state }
           ) => [id, "count" in state ? state.count : "value" in state ? state.value : undefined])
         ),
-        { "scales.aperture.size": 12, "scales.aperture.rebuilds": 1, "scales.aperture.expired": 0 }
+        {
+          "scales.aperture.size": 12,
+          "scales.aperture.outside": 12,
+          "scales.aperture.coordinate": 0.25,
+          "scales.aperture.rebuilds": 1,
+          "scales.aperture.expired": 0
+        }
       )
-    }).pipe(Effect.provide(stack(aperture({ instance: 0, instances: 12 })))))
+    }).pipe(Effect.provide(stack(aperture({ instance: 3, instances: 12 })))))
 
   it.effect("refuses options out of their range", () =>
     Effect.gen(function*() {

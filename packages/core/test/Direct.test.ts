@@ -1,8 +1,11 @@
 /** The direct way down a stack: when calls take it, what hides it, and that it leaves nothing behind however they end. */
 import { assert, describe, it } from "@effect/vitest"
 import {
+  Abort,
+  type Call,
   type Classifier,
   classifyExit,
+  ConnectionClosed,
   Direct,
   Dispatcher,
   FailureAccrual,
@@ -19,15 +22,17 @@ import {
   WatermarkPool
 } from "@scales-rpc/core"
 import { Scripted, ScriptedConnector, Seed, TestServerSet } from "@scales-rpc/core/testing"
-import { Cause, Context, Effect, Exit, Fiber, Layer, Scheduler, Scope } from "effect"
+import { Cause, Context, Deferred, Effect, Exit, Fiber, Layer, Scheduler, Scope } from "effect"
 import { TestClock } from "effect/testing"
-import { endpoints, settle, start, stop, Text } from "./support.ts"
+import { endpoints, makeCall, settle, start, stop, Text } from "./support.ts"
 
 /** Calls, and how many of them went which way. */
 class Client extends Context.Service<Client, {
   readonly call: (text: string) => Effect.Effect<string, RpcError>
   /** Calls that were asked to go the direct way, that did, and that went by `send`. */
   readonly ways: { asked: number; direct: number; send: number }
+  /** Every call, once or twice. */
+  readonly calls: ReadonlyArray<Call>
 }>()("test/DirectClient") {}
 
 interface Options {
@@ -37,9 +42,16 @@ interface Options {
   /** Whether connections offer the direct way. Default true. */
   readonly offered?: boolean
   readonly classify?: Classifier
+  /** What the direct way of a connection does. Default: what the script says, as for `send`. */
+  readonly exchange?: Direct.DirectEndpoint<string, string, RpcError>["send"]
+  readonly retry?: Retry.RetryOptions
+  readonly nackAdmission?: NackAdmission.NackAdmissionOptions
+  readonly idempotent?: boolean
+  /** Says what of a reply is a failure. */
+  readonly errorOf?: (value: unknown) => string | undefined
 }
 
-const client = (classify: Classifier) =>
+const client = ({ classify = classifyExit, errorOf, idempotent = false }: Options) =>
   Layer.effect(
     Client,
     Effect.gen(function*() {
@@ -47,17 +59,21 @@ const client = (classify: Classifier) =>
       const direct = Direct.through(sink)
       const { dispatch } = yield* Dispatcher.make({ service: "text", timeout: "10 seconds" })
       const ways = { asked: 0, direct: 0, send: 0 }
+      const calls: Array<Call> = []
       return Client.of({
         ways,
+        calls,
         call: (text) =>
           dispatch(
-            { name: "call", idempotent: false, classify },
+            { name: "call", idempotent, classify, span: errorOf && { name: "call", attributes: {}, errorOf } },
             (call) => {
               ways.send++
+              calls.push(call)
               return sink.send(text, call)
             },
             direct && ((call, done) => {
               ways.asked++
+              calls.push(call)
               const begun = direct(text, call, done)
               if (begun) ways.direct++
               return begun
@@ -67,42 +83,43 @@ const client = (classify: Classifier) =>
     })
   )
 
-/** Connections that offer the direct way: what it comes to is the script's, as for `send`. */
-const offering = Layer.effect(
-  Text.Connector,
-  Effect.map(Text.Connector, (connector) =>
-    Text.Connector.of({
-      connect: (endpoint) =>
-        Effect.map(connector.connect(endpoint), (sink) => ({
-          ...sink,
-          send: Direct.offer(
-            sink.send,
-            {
-              ready: () => sink.status.state === "Open",
-              send: (request: string, attempt, done: Direct.Done<string, RpcError>) =>
-                Direct.goOn(sink.send(request, attempt), attempt, done)
-            } satisfies Direct.DirectEndpoint<string, string, RpcError>
-          )
-        }))
-    }))
-)
+/** Connections that offer the direct way. */
+const offering = (exchange: Options["exchange"]) =>
+  Layer.effect(
+    Text.Connector,
+    Effect.map(Text.Connector, (connector) =>
+      Text.Connector.of({
+        connect: (endpoint) =>
+          Effect.map(connector.connect(endpoint), (sink) => ({
+            ...sink,
+            send: Direct.offer(
+              sink.send,
+              {
+                ready: () => sink.status.state === "Open",
+                send: exchange ?? ((request: string, attempt, done: Direct.Done<string, RpcError>) =>
+                  Direct.goOn(() => sink.send(request, attempt), attempt, done))
+              } satisfies Direct.DirectEndpoint<string, string, RpcError>
+            )
+          }))
+      }))
+  )
 
 const passBalanced = Layer.effect(Text.Balanced, Text.Balanced)
 const passEndpoints = Layer.effect(Text.Endpoints, Text.Endpoints)
 const passConnector = Layer.effect(Text.Connector, Text.Connector)
 
 const stack = (options: Options = {}) =>
-  client(options.classify ?? classifyExit).pipe(
+  client(options).pipe(
     Layer.provide(options.above ?? passBalanced),
-    Layer.provide(Retry.layer(Text)),
+    Layer.provide(Retry.layer(Text, options.retry)),
     Layer.provide(Requeue.layer(Text)),
-    Layer.provide(NackAdmission.layer(Text)),
+    Layer.provide(NackAdmission.layer(Text, options.nackAdmission)),
     Layer.provideMerge(HeapBalancer.layer(Text)),
     Layer.provide(options.below ?? passEndpoints),
     Layer.provide(FailureAccrual.layer(Text)),
     Layer.provide(Resurrector.layer(Text)),
     Layer.provide(options.pool === "watermark" ? WatermarkPool.layer(Text, { high: 1 }) : SingletonPool.layer(Text)),
-    Layer.provide(options.offered === false ? passConnector : offering),
+    Layer.provide(options.offered === false ? passConnector : offering(options.exchange)),
     Layer.provideMerge(
       Scripted.layer(Text, (request, attempt) => Effect.succeed(`${attempt.endpoint.key} ${request}`))
     ),
@@ -117,7 +134,9 @@ const assertNothingLeft = Effect.gen(function*() {
   const shared = yield* Stack
   const script = yield* ScriptedConnector
   const state = (role: string) => shared.nodes().find((node) => node.role === role)!.snapshot()
+  const { calls } = yield* Client
   assert.deepInclude(state("dispatcher") as object, { outstanding: 0 })
+  for (const { abort } of calls) assert.strictEqual(abort.listeners, 0)
   const views = (state("balancer") as { endpoints: ReadonlyArray<{ load: number }> }).endpoints
   assert.deepEqual(views.map(({ load }) => load), views.map(() => 0))
   assert.deepEqual(script.connections.map(({ outstanding }) => outstanding), script.connections.map(() => 0))
@@ -128,7 +147,7 @@ const assertNothingLeft = Effect.gen(function*() {
 /** Runs a test on a stack with one endpoint, which is connected by a first call. */
 const connected = <A, E>(
   options: Options,
-  test: Effect.Effect<A, E, Client | Stack | ScriptedConnector | TestServerSet>
+  test: Effect.Effect<A, E, Client | Stack | ScriptedConnector | TestServerSet | "Text/Balanced">
 ) =>
   Effect.gen(function*() {
     const set = yield* TestServerSet
@@ -142,6 +161,18 @@ const connected = <A, E>(
   }).pipe(Effect.provide(stack(options)))
 
 const pools = ["singleton", "watermark"] as const
+
+const lost = new ConnectionClosed({ endpoint: endpoints(1)[0]!, reached: "maybe", cause: "reset" })
+
+const unable = (): never => {
+  throw new Error("cannot tell")
+}
+
+/** What the defect says that a call ended with; `undefined`: it has not ended, or not with one. */
+const defectOf = (exit: Exit.Exit<unknown, unknown> | undefined): unknown =>
+  exit !== undefined && Exit.isFailure(exit) && Cause.hasDies(exit.cause)
+    ? (Cause.squash(exit.cause) as Error).message
+    : undefined
 
 describe("a call on the direct way", () => {
   for (const pool of pools) {
@@ -319,6 +350,174 @@ describe("a call on the direct way", () => {
     })
   }
 
+  it.effect("is interrupted in what goes on in a fiber of its own and hears of no abort", () =>
+    Effect.gen(function*() {
+      let interrupted = false
+      const deaf = Effect.onInterrupt(Effect.never, () =>
+        Effect.sync(() => {
+          interrupted = true
+        }))
+      const abort = new Abort(Infinity, Infinity)
+      const exits: Array<Exit.Exit<never, never>> = []
+      Direct.goOn(() => deaf, makeCall({ abort }), (exit) => exits.push(exit))
+      abort.abort({ _tag: "Interrupted" })
+      yield* settle
+      assert.isTrue(interrupted)
+      assert.lengthOf(exits, 1)
+      assert.strictEqual(abort.listeners, 0)
+    }))
+
+  for (const masked of [false, true]) {
+    const what = masked ? "lets nothing interrupt it" : "hears of no abort"
+    it.effect(`times out in what goes on in a fiber of its own and ${what}`, () =>
+      Effect.gen(function*() {
+        let ended = false
+        const end = Deferred.makeUnsafe<void>()
+        const deaf = Effect.ensuring(
+          Effect.andThen(Deferred.await(end), Effect.fail(lost)),
+          Effect.sync(() => {
+            ended = true
+          })
+        )
+        const abort = new Abort(1000, 1000)
+        const exits: Array<Exit.Exit<void, RpcError>> = []
+        Direct.goOn(
+          () => masked ? Effect.uninterruptible(deaf) : deaf,
+          makeCall({ abort }),
+          (exit) => exits.push(exit)
+        )
+        abort.abort({ _tag: "Timeout", timeoutMillis: 1000 })
+        assert.lengthOf(exits, 0, "a wait that hears of the abort answers first")
+        yield* settle
+        const [exit] = exits
+        assert.isTrue(exit !== undefined && Exit.isFailure(exit))
+        assert.deepInclude(Cause.squash((exit as Exit.Failure<void, RpcError>).cause), {
+          _tag: "Timeout",
+          timeoutMillis: 1000,
+          waiting: "filter",
+          reached: "no"
+        })
+        assert.strictEqual(ended, !masked)
+        Deferred.doneUnsafe(end, Exit.void)
+        yield* settle
+        assert.isTrue(ended)
+        assert.lengthOf(exits, 1)
+        assert.strictEqual(abort.listeners, 0)
+      }))
+  }
+
+  it("ends with the defect of what it was to go on by, and throws nothing", () => {
+    const exits: Array<Exit.Exit<unknown, unknown>> = []
+    Direct.goOn(unable, makeCall(), (exit) => exits.push(exit))
+    assert.deepStrictEqual(exits.map(defectOf), ["cannot tell"])
+  })
+
+  const throwing: ReadonlyArray<readonly [string, Options, RpcError]> = [
+    ["what retries it", { idempotent: true, retry: { when: () => unable() } }, lost],
+    [
+      "what requeues it",
+      {},
+      Object.defineProperty(new Nacked({ endpoint: endpoints(1)[0]!, why: "no", retryable: true }), "retryable", {
+        get: unable
+      })
+    ]
+  ]
+  for (const [what, options, failure] of throwing) {
+    it.effect(`ends with the defect of ${what}, and the connection that it failed on hears nothing of it`, () => {
+      let end: Direct.Done<string, RpcError> | undefined
+      return connected(
+        {
+          ...options,
+          exchange: (_request, _attempt, done) => {
+            end = done
+          }
+        },
+        Effect.gen(function*() {
+          const { call, ways } = yield* Client
+          const fiber = yield* start(call("hi"))
+          assert.strictEqual(ways.direct, 1)
+          assert.doesNotThrow(() => end!(Exit.fail(failure)))
+          yield* settle
+          assert.strictEqual(defectOf(fiber.pollUnsafe()), "cannot tell")
+          yield* assertNothingLeft
+        })
+      )
+    })
+  }
+
+  for (const when of ["at once", "later"] as const) {
+    it.effect(`that is answered ${when} ends with the defect of what looks at its reply, and is waited for no more`, () =>
+      Effect.gen(function*() {
+        let end = (): void => {}
+        const scope = yield* Scope.make()
+        const context = yield* Layer.buildWithScope(
+          stack({
+            errorOf: (value) => value === "bad" ? unable() : undefined,
+            exchange: (_request, _attempt, done) => {
+              end = () => done(Exit.succeed("bad"))
+              if (when === "at once") end()
+            }
+          }),
+          scope
+        )
+        yield* Effect.gen(function*() {
+          const set = yield* TestServerSet
+          const { call, ways } = yield* Client
+          yield* set.bind(endpoints(1))
+          yield* call("first")
+          const fiber = yield* start(call("hi"))
+          const closing = yield* start(Scope.close(scope, Exit.void))
+          assert.strictEqual(ways.direct, 1)
+          if (when === "later") assert.doesNotThrow(end)
+          yield* settle
+          assert.strictEqual(defectOf(fiber.pollUnsafe()), "cannot tell")
+          assert.isDefined(closing.pollUnsafe())
+        }).pipe(Effect.provideContext(context))
+      }))
+  }
+
+  it.effect("is heard of once by what throws when it hears of it", () =>
+    connected(
+      { exchange: (_request, _attempt, done) => done(Exit.succeed("good")) },
+      Effect.gen(function*() {
+        const direct = Direct.through(yield* Text.Balanced)!
+        const exits: Array<unknown> = []
+        assert.throws(() =>
+          direct("hi", makeCall(), (exit) => {
+            exits.push(exit)
+            unable()
+          }), "cannot tell")
+        assert.deepEqual(exits, [Exit.succeed("good")])
+        yield* assertNothingLeft
+      })
+    ))
+
+  it.effect("that waited for a connection and cannot be sent ends alone: neither who had it nor who has it next hears", () => {
+    let end: Direct.Done<string, RpcError> | undefined
+    return connected(
+      {
+        pool: "watermark",
+        exchange: (request, _attempt, done) => {
+          if (request === "bad") unable()
+          if (request === "early") end = done
+          else done(Exit.succeed(request))
+        }
+      },
+      Effect.gen(function*() {
+        const { call, ways } = yield* Client
+        const fibers = yield* Effect.forEach(["early", "bad", "late"], (text) => start(call(text)))
+        assert.strictEqual(ways.direct, 3)
+        assert.doesNotThrow(() => end!(Exit.succeed("early")))
+        yield* settle
+        const [early, bad, late] = fibers.map((fiber) => fiber.pollUnsafe())
+        assert.deepEqual(early, Exit.succeed("early"))
+        assert.strictEqual(defectOf(bad), "cannot tell")
+        assert.deepEqual(late, Exit.succeed("late"))
+        yield* assertNothingLeft
+      })
+    )
+  })
+
   it.effect("drains when its stack closes: it is waited for", () =>
     Effect.gen(function*() {
       const scope = yield* Scope.make()
@@ -339,10 +538,6 @@ describe("a call on the direct way", () => {
       }).pipe(Effect.provideContext(context))
     }))
 })
-
-const unable = (): never => {
-  throw new Error("cannot tell")
-}
 
 describe("the direct way", () => {
   it.effect("is no way past a filter above that puts its own send in place, however it was made", () => {
@@ -409,6 +604,49 @@ describe("the direct way", () => {
         })
       ))
   }
+
+  it.effect("is admitted once by nack admission when it is declined below", () =>
+    connected(
+      { offered: false },
+      Effect.gen(function*() {
+        const shared = yield* Stack
+        const script = yield* ScriptedConnector
+        const { call } = yield* Client
+        const accepted = () =>
+          shared.nodes().find(({ role }) => role === "nackAdmission")!.snapshot() as { readonly accepted: number }
+        script.answer = (_, { endpoint }) => Effect.fail(new Nacked({ endpoint, why: "no", retryable: false }))
+        const refused = (times: number) => Effect.forEach(Array.from({ length: times }), () => Effect.exit(call("hi")))
+        yield* TestClock.adjust("10 seconds")
+        // What is less than 5 attempts in a second is no load, and its refusals say nothing.
+        yield* refused(4)
+        assert.strictEqual(accepted().accepted, 1)
+        yield* TestClock.adjust("10 millis")
+        yield* refused(2)
+        assert.isBelow(accepted().accepted, 1)
+      })
+    ))
+
+  it.effect("is dropped no more often by nack admission when it is declined below", () =>
+    connected(
+      { offered: false, nackAdmission: { window: "1 second" } },
+      Effect.gen(function*() {
+        const shared = yield* Stack
+        const script = yield* ScriptedConnector
+        const { call } = yield* Client
+        const dropped = () =>
+          (shared.nodes().find(({ role }) => role === "nackAdmission")!.snapshot() as { readonly dropped: number })
+            .dropped
+        script.answer = (_, { endpoint }) => Effect.fail(new Nacked({ endpoint, why: "no", retryable: false }))
+        const refused = (times: number) =>
+          Effect.forEach(Array.from({ length: times }), () =>
+            Effect.andThen(TestClock.adjust("100 millis"), Effect.exit(call("hi"))))
+        yield* refused(200)
+        const before = dropped()
+        yield* refused(1000)
+        // 0.75 of them, 4 standard deviations off at most.
+        assert.approximately((dropped() - before) / 1000, 0.75, 0.055)
+      })
+    ))
 
   it.effect("counts a call once that is declined", () =>
     connected(

@@ -14,9 +14,14 @@ import {
   Stack
 } from "@scales-rpc/core"
 import { ScriptedConnector, TestServerSet } from "@scales-rpc/core/testing"
-import { Cause, Deferred, Effect, Exit, Fiber, Layer, Scope } from "effect"
+import { Cause, Deferred, Effect, Exit, Fiber, Layer, Metric, Scope } from "effect"
 import { TestClock } from "effect/testing"
+import { seen } from "./seen.ts"
 import { endpoints, settle, stack, start, stop, Text, TextClient } from "./support.ts"
+
+/** In a registry of its own. */
+const alone = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.suspend(() => Effect.provideService(self, Metric.MetricRegistry, new Map()))
 
 const method: Dispatcher.CalledMethod = { name: "call", idempotent: false, classify: classifyExit }
 
@@ -49,6 +54,46 @@ const dispatcher = (drainTimeout: string = "3 seconds") =>
   })
 
 const idle = { outstanding: 0 }
+
+describe("the tag of an error", () => {
+  it.effect("is a label, and may be called as something that every object has", () =>
+    Effect.gen(function*() {
+      const { counts, dispatch } = yield* dispatcher()
+      const tags = ["constructor", "constructor", "toString", "__proto__", "t".repeat(100_000), Object.create(null), 7]
+      for (const _tag of tags) yield* Effect.exit(dispatch(method, () => Effect.fail({ _tag })))
+      const failures = {
+        constructor: 2,
+        toString: 1,
+        ["__proto__"]: 1,
+        ["t".repeat(100)]: 1,
+        "what has no text": 1,
+        7: 1
+      }
+      const state = counts() as { readonly failures: unknown; readonly methods: { readonly call: object } }
+      assert.deepStrictEqual(state.failures, failures)
+      assert.deepInclude(state.methods.call, { failures })
+      const series = Object.keys(yield* seen("scales.call.failures"))
+      for (const tag of Object.keys(failures)) assert.include(series.join("\n"), `error=${tag} `)
+      assert.isBelow(Math.max(...series.map(({ length }) => length)), 200)
+    }).pipe(alone))
+})
+
+describe("a dispatcher that has closed before its stack", () => {
+  it.effect("leaves no series behind when it is called", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const { dispatch } = yield* Dispatcher.make({ service: "text", timeout: "10 seconds" }).pipe(Scope.provide(scope))
+      yield* dispatch(method, () => Effect.void)
+      assert.isNotEmpty(yield* seen("scales.call"))
+      yield* Scope.close(scope, Exit.void)
+      for (const name of ["call", "another"]) {
+        const exit = yield* Effect.exit(dispatch({ ...method, name }, () => Effect.void))
+        assert.isTrue(Exit.isFailure(exit))
+      }
+      assert.deepStrictEqual(yield* seen("scales.call"), {})
+      assert.isNotEmpty(yield* seen("scales.stack"))
+    }).pipe(Effect.provide(Stack.layer("text")), alone))
+})
 
 describe("a dispatcher", () => {
   it.effect("makes a call of what is known of the method and what the caller said", () =>
@@ -86,12 +131,10 @@ describe("a dispatcher", () => {
       assert.deepInclude(counts() as object, { calls: 6, outstanding: 1 })
       assert.strictEqual(stack.deadlines.size, 1)
       yield* stop(fiber)
-      assert.deepStrictEqual(counts(), {
-        calls: 6,
-        successes: 1,
-        outstanding: 0,
-        failures: { NoEndpoints: 2, Unknown: 1, Defect: 1, Interrupted: 1 }
-      })
+      const failures = { NoEndpoints: 2, Unknown: 1, Defect: 1, Interrupted: 1 }
+      const { methods, ...all } = counts() as { readonly methods: { readonly call: object } }
+      assert.deepStrictEqual(all, { calls: 6, successes: 1, outstanding: 0, failures } as never)
+      assert.deepInclude(methods.call, { requests: 6, successes: 1, pending: 0, failures })
       assert.strictEqual(stack.deadlines.size, 0)
     }))
 
@@ -176,6 +219,40 @@ describe("a reply whose body outlives its send", () => {
       assert.deepStrictEqual(yield* load, [0, 0, 0])
     }).pipe(Effect.provide(stack())))
 
+  it.effect("that does not come to its end is no success: a failure that broke it, an interruption that its caller left it", () =>
+    Effect.gen(function*() {
+      const client = yield* TextClient
+      const script = yield* ScriptedConnector
+      let releases: Array<ReturnType<Attempt["hold"]>> = []
+      script.answer = (_, attempt) => {
+        releases = [attempt.hold(), attempt.hold()]
+        return Effect.succeed("head")
+      }
+      yield* (yield* TestServerSet).bind(endpoints(1))
+      for (const outcome of ["failure", "failure", "ignored", "success"] as const) {
+        yield* client.call("hi")
+        releases[0]!("success")
+        releases[1]!(outcome)
+      }
+      // What an attempt held that failed is not the call's.
+      script.answer = (_, attempt) => {
+        const release = attempt.hold()
+        if (attempt.number > 0) return Effect.succeed("whole")
+        release("failure")
+        return Effect.fail(new Nacked({ endpoint: attempt.endpoint, why: "", retryable: true }))
+      }
+      const fiber = yield* start(client.call("hi"))
+      yield* TestClock.adjust("10 seconds")
+      yield* Fiber.join(fiber)
+      const dispatcher = describeStack(yield* Stack).stages.find(({ role }) => role === "dispatcher")!
+      assert.deepInclude(dispatcher.state as object, {
+        calls: 5,
+        successes: 1,
+        failures: { ReplyBroken: 2, Interrupted: 1, Timeout: 1 },
+        outstanding: 0
+      })
+    }).pipe(Effect.provide(stack())))
+
   it.effect("is ended by the deadline of its call", () =>
     Effect.gen(function*() {
       const client = yield* TextClient
@@ -206,7 +283,7 @@ describe("a reply whose body outlives its send", () => {
           yield* client.call("hi")
           yield* TestClock.adjust("10 seconds")
           assert.deepStrictEqual(yield* load, [0, 0, 0])
-          const dispatcher = describeStack(yield* Stack).find(({ role }) => role === "dispatcher")!
+          const dispatcher = describeStack(yield* Stack).stages.find(({ role }) => role === "dispatcher")!
           assert.deepInclude(dispatcher.state as object, { successes: 0, failures: { Timeout: 1 } })
           yield* client.call("again")
         }),
@@ -336,19 +413,12 @@ describe("interrupting a caller", () => {
       assert.strictEqual(connection!.outstanding, 0)
       const shared = yield* Stack
       assert.strictEqual(shared.deadlines.size, 0)
-      const state = (role: string) => describeStack(shared).find((node) => node.role === role)!.state
+      const state = (role: string) => describeStack(shared).stages.find((node) => node.role === role)!.state
       assert.deepInclude(state("dispatcher") as object, { ...idle, failures: { Interrupted: 1 } })
-      assert.deepInclude(state("balancer") as object, {
-        endpoints: [{
-          endpoint: "h:1",
-          state: "Open",
-          load: 0,
-          weight: 1,
-          latencyMillis: undefined,
-          active: true,
-          fault: undefined
-        }]
-      })
+      const { endpoints: [seen] } = state("balancer") as { readonly endpoints: ReadonlyArray<object> }
+      assert.deepInclude(seen, { endpoint: "h:1", state: "Open", load: 0, weight: 1, active: true })
+      assert.notProperty(seen, "latencyMillis")
+      assert.notProperty(seen, "fault")
       assert.strictEqual(client.calls[0]!.abort.listeners, 0)
     }).pipe(Effect.provide(stack())))
 })

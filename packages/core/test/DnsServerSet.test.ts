@@ -1,6 +1,6 @@
 /** `dns://` and `srv://`, against a DNS server of the tests' own. The clock is the test's; seeds make the jitter repeat. */
 import { assert, describe, it } from "@effect/vitest"
-import { type DnsOptions, DnsSettings, Endpoint, resolve, ServerSetState } from "@scales-rpc/core"
+import { type DnsOptions, DnsSettings, Endpoint, resolve, ServerSetState, Stack } from "@scales-rpc/core"
 import { Seed } from "@scales-rpc/core/testing"
 import { Clock, Effect, Fiber, Layer, Stream } from "effect"
 import { Resolver, type SrvRecord } from "node:dns"
@@ -8,6 +8,7 @@ import { hostname } from "node:os"
 import { familiesOf, Name, settings } from "../src/internal/dnsNames.ts"
 import { byPriority, membersOf } from "../src/internal/srvMembers.ts"
 import { DnsServer } from "./DnsServer.ts"
+import { seen } from "./seen.ts"
 import { pass, turns, until, watching } from "./watching.ts"
 
 const using = (options: DnsOptions) => Layer.mergeAll(Layer.succeed(DnsSettings, options), Seed.layer(7))
@@ -199,6 +200,30 @@ describe("a server set from dns://", () => {
       assert.lengthOf(seen.warnings, 1)
       assert.match(seen.warnings[0]!, /cannot resolve "dns:\/\/echo.test:80": DNS says ESERVFAIL of echo.test/)
     }))
+
+  it.effect("of a client shows how often DNS was asked and did not answer, and what was wrong among its faults", () =>
+    Effect.gen(function*() {
+      const { watch, zone } = yield* world()
+      zone.set("echo.test", { rcode: 2 })
+      const watched = yield* watch("dns://echo.test:80")
+      yield* watched.becomes("Failed")
+      zone.set("echo.test", { A: ["127.0.0.1"], ttl: 5 })
+      yield* watched.becomes("127.0.0.1:80")
+      // That there is no such name is an answer.
+      zone.delete("echo.test")
+      yield* watched.becomes("Neg")
+      const shown = yield* seen("scales.dns.")
+      assert.isAtLeast(shown["scales.dns.lookups"]!, 3)
+      assert.isAtLeast(shown["scales.dns.failures"]!, 1)
+      assert.strictEqual(shown["scales.dns.latency_ms"]!, shown["scales.dns.lookups"]! - shown["scales.dns.failures"]!)
+      const { faults } = yield* Stack
+      assert.deepStrictEqual(faults.list.map(({ cause, what }) => [what, cause]), [[
+        "server set cannot be read",
+        `cannot resolve "dns://echo.test:80": DNS says ESERVFAIL of echo.test`
+      ]])
+      yield* watched.close
+      assert.deepStrictEqual(yield* seen("scales.dns."), {})
+    }).pipe(Effect.provide(Stack.layer("text"))))
 
   it.effect("keeps the addresses of a family that fails while the other is answered", () =>
     Effect.gen(function*() {

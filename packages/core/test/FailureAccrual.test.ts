@@ -24,6 +24,7 @@ import {
   endpoints,
   type Exchange,
   handEndpoints,
+  inForce,
   makeCall,
   settle,
   stack,
@@ -90,7 +91,7 @@ const accrued = (policy: AccrualPolicy.AccrualPolicy = three, ports: ReadonlyArr
         () => Effect.flatMap(begin(port), (call) => call.fail(error)),
         { discard: true }
       )
-    const counts = () => describeStack(shared).find(({ role }) => role === "failureAccrual")!.state
+    const counts = () => describeStack(shared).stages.find(({ role }) => role === "failureAccrual")!.state
     const state = (port = 1) => sink(port).status.state
     return { begin, close: Scope.close(scope, Exit.void), context, counts, fail, hand, sink, shared, state, succeed }
   })
@@ -477,25 +478,28 @@ describe("the numbers of failure accrual", () => {
           all.filter(({ attributes, id }) => id.startsWith("scales.accrual.") && attributes?.["client"] === "text")
             .map((each) => [
               each.id.slice("scales.accrual.".length),
-              each.type === "Counter" ? each.state.count : each.type === "Gauge" ? each.state.value : undefined
+              "count" in each.state ? each.state.count : "value" in each.state ? each.state.value : undefined
             ])
         )
     )
-    assert.deepStrictEqual(yield* numbers, { dead: 0, removals: 0, revivals: 0, probes: 0 })
+    assert.deepStrictEqual(yield* numbers, { dead: 0, removals: 0, revivals: 0, probes: 0, removed_for_ms: 0 })
     yield* fail(3)
     yield* fail(3, failed, 2)
     yield* TestClock.adjust("5 seconds")
     yield* succeed()
     yield* begin(2)
-    assert.deepStrictEqual(yield* numbers, { dead: 1, removals: 2, revivals: 1, probes: 2 })
+    assert.deepStrictEqual(yield* numbers, { dead: 1, removals: 2, revivals: 1, probes: 2, removed_for_ms: 1 })
     yield* close
     assert.deepStrictEqual(yield* numbers, {})
   })
 
   it.effect("stand in the description of the stack with the policy in force", () =>
     Effect.gen(function*() {
-      const node = describeStack(yield* Stack).find(({ role }) => role === "failureAccrual")
-      assert.deepStrictEqual(node?.options, { policy: "under 80 % in 30 s, or 5 in a row; 5 s to 300 s, jittered" })
+      const node = describeStack(yield* Stack).stages.find(({ role }) => role === "failureAccrual")
+      assert.deepStrictEqual(
+        node?.options,
+        inForce({ policy: "under 80 % in 30 s, or 5 in a row; 5 s to 300 s, jittered" })
+      )
       assert.deepStrictEqual(node?.state, { dead: 0, removals: 0, revivals: 0, probes: 0 })
     }).pipe(Effect.provide(stack({ below: Layer.orDie(FailureAccrual.layer(Text)) }))))
 })
@@ -545,7 +549,7 @@ describe("in a whole stack", () => {
       const answer = script.answer
       script.answer = () => Effect.fail(failed)
       for (let i = 0; i < 20; i++) assert.strictEqual(yield* Effect.flip(client.call("hi")), failed)
-      const counts = () => describeStack(shared).find(({ role }) => role === "failureAccrual")!.state
+      const counts = () => describeStack(shared).stages.find(({ role }) => role === "failureAccrual")!.state
       const shared = yield* Stack
       assert.deepStrictEqual(counts(), { dead: 1, removals: 1, revivals: 0, probes: 0 })
       script.answer = answer
@@ -599,7 +603,7 @@ describe("in a whole stack", () => {
       const callers = yield* start(Effect.all(Array.from({ length: 32 }, () => caller), { concurrency: 32 }))
       for (let turn = 0; turn < 1200; turn++) yield* TestClock.adjust("50 millis")
       const early = frozen.filter((time) => time < 2000).length
-      const { probes } = describeStack(shared).find(({ role }) => role === "failureAccrual")!.state as {
+      const { probes } = describeStack(shared).stages.find(({ role }) => role === "failureAccrual")!.state as {
         probes: number
       }
       // Its share of the 32 callers: with those on it, it is the most loaded until they all run into their deadline.
@@ -657,7 +661,7 @@ describe("in a whole stack", () => {
       yield* TestClock.adjust("50 millis")
       script.breakAll("h:1")
       yield* settle
-      const accrual = describeStack(shared).find(({ role }) => role === "failureAccrual")!
+      const accrual = describeStack(shared).stages.find(({ role }) => role === "failureAccrual")!
       assert.deepInclude(accrual.state as object, { dead: 1, removals: 1 })
       for (let turn = 0; turn < 10; turn++) yield* TestClock.adjust("50 millis")
       calls.fill(0)

@@ -108,10 +108,10 @@ describe("a filter below the balancer", () => {
   it.effect("is shown when the stack is described", () => {
     const below = Filter.below(Text, (inner) => Effect.succeed(inner))
     return Effect.gen(function*() {
-      const roles = describeStack(yield* Stack).map(({ role }) => role)
+      const roles = describeStack(yield* Stack).stages.map(({ role }) => role)
       assert.deepStrictEqual(
         roles,
-        ["dispatcher", "balancer", "filter", "resurrector", "pool"].toSpliced(1, 0, "requeue")
+        ["client", "dispatcher", "requeue", "balancer", "serverSet", "filter", "resurrector", "pool"]
       )
     }).pipe(Effect.provide(stack({ below })))
   })

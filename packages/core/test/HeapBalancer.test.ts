@@ -17,7 +17,7 @@ interface Balancer {
 
 const balancer = Effect.map(
   Stack,
-  (shared) => () => describeStack(shared).find(({ role }) => role === "balancer")!.state as Balancer
+  (shared) => () => describeStack(shared).stages.find(({ role }) => role === "balancer")!.state as Balancer
 )
 
 describe("the heap balancer of a stack", () => {
@@ -35,6 +35,7 @@ describe("the heap balancer of a stack", () => {
       assert.strictEqual(state().size, 5)
       yield* Deferred.succeed(reply, "hello")
       yield* Effect.forEach(fibers, Fiber.join)
+      const quantiles = [0.5, 0.9, 0.95, 0.99, 0.999, 0.9999].map((share) => [share, 0])
       assert.deepStrictEqual(
         state().endpoints,
         [1, 2, 3, 4, 5].map((port) => ({
@@ -43,9 +44,9 @@ describe("the heap balancer of a stack", () => {
           load: 0,
           weight: 1,
           latencyMillis: 0,
-          active: true,
-          fault: undefined
-        }))
+          calls: { attempts: 4, successes: 4, ignored: 0, failures: {}, quantiles },
+          active: true
+        })) as never
       )
     }).pipe(Effect.provide(stack())))
 

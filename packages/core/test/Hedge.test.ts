@@ -11,9 +11,11 @@ import {
   ConnectFailed,
   ConnectionClosed,
   describe as describeStack,
+  Direct,
   Endpoint,
   Filter,
   Hedge,
+  type MessageSink,
   Nacked,
   type Outcome,
   Rpc,
@@ -25,7 +27,7 @@ import {
   StatusCell
 } from "@scales-rpc/core"
 import { ScriptedConnector, TestServerSet } from "@scales-rpc/core/testing"
-import { Cause, Clock, Context, Effect, Exit, type Fiber, Layer, Metric, Scope } from "effect"
+import { Cause, Clock, Context, Effect, Exit, Fiber, Layer, Metric, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { endpoints, makeCall, seeded, settle, stack, start, stop, Text, TextClient } from "./support.ts"
 
@@ -43,8 +45,33 @@ interface State {
   readonly delayMillis: number
 }
 
+/** How calls come: by `send`, the direct way, or by `send` after what is below has declined the direct way. */
+type Way = "send" | "direct" | "declined"
+
+/** As the dispatcher sends: the direct way where it is to be had. */
+const sendBy = (sink: MessageSink<string, string, RpcError>, call: Call): Effect.Effect<string, RpcError> => {
+  const direct = Direct.through(sink)
+  if (direct === undefined) return sink.send("hi", call)
+  return Effect.callback<string, RpcError>((resume) => {
+    call.abort.context = Fiber.getCurrent()!.context
+    let ended = () => {}
+    let over = false
+    const begun = direct("hi", call, (exit) => {
+      over = true
+      resume(exit)
+      ended()
+    })
+    if (!begun) return resume(sink.send("hi", call))
+    return Effect.callback<void>((resume) => {
+      if (over) return resume(Effect.void)
+      ended = () => resume(Effect.void)
+      call.abort.abort({ _tag: "Interrupted" })
+    })
+  })
+}
+
 /** Hedging over three endpoints whose attempts the test answers. */
-const hedging = (options?: Hedge.HedgeOptions, stackOptions?: StackOptions) =>
+const hedgingBy = (way: Way) => (options?: Hedge.HedgeOptions, stackOptions?: StackOptions) =>
   Effect.gen(function*() {
     const attempts: Array<Sent> = []
     /** What a filter of the user's waits for, which hears of no abort: before an endpoint is picked, and after. */
@@ -53,40 +80,49 @@ const hedging = (options?: Hedge.HedgeOptions, stackOptions?: StackOptions) =>
     const places = endpoints(1, 2, 3)
     const inner = Layer.effect(
       Text.Balanced,
-      Effect.map(Stack, ({ now }) =>
-        Text.Balanced.of({
+      Effect.map(Stack, ({ now }) => {
+        const send = (_request: string, call: Call): Effect.Effect<string, RpcError> =>
+          Effect.andThen(
+            Effect.suspend(() => filter.above),
+            Effect.suspend(() => {
+              const endpoint = places.find(({ key }) => !call.tried.some((one) => one.key === key))!
+              const attempt = beginAttempt(call, endpoint, now)
+              const sent: Sent = { attempt, outcome: undefined, end: () => {} }
+              attempts.push(sent)
+              attempt.onEnd((outcome) => {
+                sent.outcome = outcome
+              })
+              const exchange = Effect.callback<string, RpcError>((resume) => {
+                const listener = {
+                  onAbort: (reason: AbortReason) =>
+                    resume(Effect.fail(abortFailure(reason, { waiting: "reply", reached: "maybe", endpoint })))
+                }
+                sent.end = (result) => {
+                  attempt.abort.off(listener)
+                  resume(result)
+                }
+                attempt.abort.on(listener)
+                return Effect.sync(() => attempt.abort.off(listener))
+              })
+              return Effect.onExitPrimitive(Effect.andThen(filter.below, exchange), (exit) => {
+                settleAttempt(attempt, exit)
+                return undefined
+              })
+            })
+          )
+        return Text.Balanced.of({
           status,
           open: Effect.void,
-          send: (_request, call) =>
-            Effect.andThen(
-              Effect.suspend(() => filter.above),
-              Effect.suspend(() => {
-                const endpoint = places.find(({ key }) => !call.tried.some((one) => one.key === key))!
-                const attempt = beginAttempt(call, endpoint, now)
-                const sent: Sent = { attempt, outcome: undefined, end: () => {} }
-                attempts.push(sent)
-                attempt.onEnd((outcome) => {
-                  sent.outcome = outcome
-                })
-                const exchange = Effect.callback<string, RpcError>((resume) => {
-                  const listener = {
-                    onAbort: (reason: AbortReason) =>
-                      resume(Effect.fail(abortFailure(reason, { waiting: "reply", reached: "maybe", endpoint })))
-                  }
-                  sent.end = (result) => {
-                    attempt.abort.off(listener)
-                    resume(result)
-                  }
-                  attempt.abort.on(listener)
-                  return Effect.sync(() => attempt.abort.off(listener))
-                })
-                return Effect.onExitPrimitive(Effect.andThen(filter.below, exchange), (exit) => {
-                  settleAttempt(attempt, exit)
-                  return undefined
-                })
-              })
-            )
-        }))
+          send: way === "send" ? send : Direct.offer(
+            (request: string, call: Call) => send(request, call),
+            (request: string, call: Call, done: Direct.Done<string, RpcError>) => {
+              if (way === "declined") return false
+              Direct.goOn(() => send(request, call), call, done)
+              return true
+            }
+          )
+        })
+      })
     )
     const scope = yield* Scope.make()
     const testClock = yield* Clock.Clock
@@ -109,7 +145,7 @@ const hedging = (options?: Hedge.HedgeOptions, stackOptions?: StackOptions) =>
     )
     const sink = Context.get(context, Text.Balanced)
     const shared = Context.get(context, Stack)
-    const state = () => describeStack(shared)[0]!.state as State
+    const state = () => describeStack(shared).stages.find(({ role }) => role === "hedge")!.state as State
 
     /** A call that may be hedged, with a deadline of its own; run at once. */
     const run = (fields?: Partial<Call> & { readonly timeout?: number }) =>
@@ -124,7 +160,7 @@ const hedging = (options?: Hedge.HedgeOptions, stackOptions?: StackOptions) =>
         })
         shared.deadlines.add(call.abort, now)
         const before = attempts.length
-        const fiber = yield* start(Effect.onExit(sink.send("hi", call), () =>
+        const fiber = yield* start(Effect.onExit(sendBy(sink, call), () =>
           Effect.sync(() => {
             if (!call.abort.held) shared.deadlines.remove(call.abort)
           })))
@@ -177,6 +213,11 @@ const hedging = (options?: Hedge.HedgeOptions, stackOptions?: StackOptions) =>
     }
   })
 
+/** The same tests for each way. */
+const eachWay = (name: string, tests: (hedging: ReturnType<typeof hedgingBy>) => void): void => {
+  for (const way of ["send", "direct", "declined"] as const) describe(`${name}: ${way}`, () => tests(hedgingBy(way)))
+}
+
 const endpoint = Endpoint.tcp("h", 9)
 const sad = new ServerFailed({ endpoint, why: "sad", retryable: false, rejected: false })
 const refused = new ConnectFailed({ endpoint, phase: "connect", cause: "refused" })
@@ -185,7 +226,7 @@ const tenth = { maxExtraLoad: 0.1 }
 const errorOf = (exit: Exit.Exit<string, RpcError> | undefined): RpcError =>
   exit !== undefined && Exit.isFailure(exit) ? Cause.squash(exit.cause) as RpcError : assert.fail(String(exit))
 
-describe("a call that takes longer than most", () => {
+eachWay("a call that takes longer than most", (hedging) => {
   it.effect("is sent to another endpoint after the percentile of what calls took, and the first reply is its reply", () =>
     Effect.gen(function*() {
       const { run, state, warm } = yield* hedging(tenth)
@@ -205,6 +246,22 @@ describe("a call that takes longer than most", () => {
       assert.deepStrictEqual(first!.attempt.abort.reason, { _tag: "Superseded" })
       over()
       assert.deepStrictEqual(state(), { sent: 1, won: 1, budgetExhausted: 0, delayMillis: 10 })
+    }))
+
+  it.effect("keeps nothing of its caller once it is answered, whatever holds its attempts", () =>
+    Effect.gen(function*() {
+      const { run, warm } = yield* hedging(tenth)
+      yield* warm(10)
+      const { call, sent } = yield* run()
+      yield* TestClock.adjust(10)
+      const [first, second] = sent()
+      const bothHave = (context: Context.Context<never>) =>
+        [first!, second!].every(({ attempt }) => attempt.abort.context === context)
+      assert.isTrue(bothHave(call.abort.context))
+      const release = second!.attempt.hold()
+      second!.end(Effect.succeed("second"))
+      assert.isTrue(bothHave(Context.empty()))
+      release("success")
     }))
 
   it.effect("calls its second attempt off when the first is answered after all", () =>
@@ -400,7 +457,7 @@ describe("a call that takes longer than most", () => {
     }))
 })
 
-describe("a response that outlives its call", () => {
+eachWay("a response that outlives its call", (hedging) => {
   it.effect("of the winner is held until it ends, and the loser's is not", () =>
     Effect.gen(function*() {
       const { run, shared, warm } = yield* hedging(tenth)
@@ -435,7 +492,10 @@ describe("a response that outlives its call", () => {
         assert.isUndefined(abort.reason)
         if (leaves) yield* stop(fiber)
         else sent()[1]!.end(Effect.succeed("good"))
-        assert.deepStrictEqual(abort.reason, { _tag: "Superseded" })
+        assert.include(
+          leaves ? ["Superseded", "Interrupted"] : ["Superseded"],
+          String((abort.reason as AbortReason | undefined)?._tag)
+        )
         over()
       }
     }))
@@ -471,7 +531,7 @@ describe("a response that outlives its call", () => {
     }))
 })
 
-describe("no second attempt is sent", () => {
+eachWay("no second attempt is sent", (hedging) => {
   /** Whether a call that takes 3 seconds is sent again. */
   const isHedged = ({ run }: Effect.Success<ReturnType<typeof hedging>>, fields?: Parameters<typeof run>[0]) =>
     Effect.gen(function*() {
@@ -579,7 +639,7 @@ describe("no second attempt is sent", () => {
     }))
 })
 
-describe("second attempts", () => {
+eachWay("second attempts", (hedging) => {
   it.effect("are no more than the share of calls that they may be, and none is free", () =>
     Effect.gen(function*() {
       const { run, served, state, warm } = yield* hedging(tenth)
@@ -645,6 +705,8 @@ describe("second attempts", () => {
 })
 
 describe("the stage", () => {
+  const hedging = hedgingBy("send")
+
   it.effect("has the status and the opening of what is below", () =>
     Effect.gen(function*() {
       const { sink, status } = yield* hedging()
@@ -723,7 +785,7 @@ const tail = (above: Layer.Layer<"Text/Balanced", never, "Text/Balanced" | Stack
     assert.lengthOf(took, calls)
     assert.strictEqual(shared.deadlines.size, 0)
     assert.strictEqual(script.connections.reduce((sum, { outstanding }) => sum + outstanding, 0), 0)
-    const balancer = describeStack(shared).find(({ role }) => role === "balancer")!.state as {
+    const balancer = describeStack(shared).stages.find(({ role }) => role === "balancer")!.state as {
       readonly endpoints: ReadonlyArray<{ readonly load: number }>
     }
     assert.deepStrictEqual(balancer.endpoints.map(({ load }) => load), [0, 0, 0])
@@ -840,7 +902,7 @@ const schedule = (seed: number) =>
       else if (dice < 0.72) script.breakAll(`h:${1 + below(4)}`, { drained: chance(0.5) })
       else yield* TestClock.adjust(below(one([20, 100, 700])))
     }
-    const { sent } = describeStack(shared).find(({ role }) => role === "hedge")!.state as State
+    const { sent } = describeStack(shared).stages.find(({ role }) => role === "hedge")!.state as State
     if (sent > mayBeHedged * maxExtraLoad) assert.fail(`${sent} second attempts of ${mayBeHedged} calls`)
 
     if (chance(0.5)) {

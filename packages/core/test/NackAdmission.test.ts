@@ -56,7 +56,11 @@ const admission = (options?: NackAdmission.NackAdmissionOptions, random: () => n
     )
     const sink = Context.get(context, Text.Balanced)
     const shared = Context.get(context, Stack)
-    const state = () => describeStack(shared)[0]!.state as { readonly dropped: number; readonly accepted: number }
+    const state = () =>
+      describeStack(shared).stages.find(({ role }) => role === "nackAdmission")!.state as {
+        readonly dropped: number
+        readonly accepted: number
+      }
     /** One attempt. */
     const send = Effect.suspend(() => Effect.exit(sink.send("hi", makeCall())))
     const tagOf = (exit: Exit.Exit<string, RpcError>) =>

@@ -219,7 +219,7 @@ describe("P2C", () => {
 const balancer = Effect.map(
   Stack,
   (shared) => () => {
-    const { description, state } = describeStack(shared).find(({ role }) => role === "balancer")!
+    const { description, state } = describeStack(shared).stages.find(({ role }) => role === "balancer")!
     return { ...state as Balancer.BalancerView, description }
   }
 )

@@ -279,8 +279,8 @@ describe("the peak EWMA balancer of a stack", () => {
       }
       // 800 ms are 10 ms after ln 80 = 4.4 decay times: it is tried again once or twice in 100 s.
       assert.isAtMost(answered.filter((key) => key === "h:1").length, 3)
-      const { options, state } = describeStack(yield* Stack).find(({ role }) => role === "balancer")!
-      assert.deepStrictEqual(options["decayMillis"], 10_000)
+      const { options, state } = describeStack(yield* Stack).stages.find(({ role }) => role === "balancer")!
+      assert.deepStrictEqual(options["decayTime"], { value: "10000 ms", from: "default" })
       const latencies = (state as Balancer.BalancerView).endpoints.map(({ latencyMillis }) => latencyMillis!)
       assert.isAbove(latencies[0]!, latencies[1]!)
       assert.isAbove(latencies[0]!, latencies[2]!)
@@ -291,7 +291,7 @@ describe("the peak EWMA balancer of a stack", () => {
       const client = yield* TextClient
       yield* (yield* TestServerSet).bind(endpoints(1, 2))
       yield* client.call("hi")
-      const { state } = describeStack(yield* Stack).find(({ role }) => role === "balancer")!
+      const { state } = describeStack(yield* Stack).stages.find(({ role }) => role === "balancer")!
       const latencies = (state as Balancer.BalancerView).endpoints.map(({ latencyMillis }) => latencyMillis)
       assert.sameMembers(latencies, [undefined, 1])
     }).pipe(Effect.provide(stack({ balancer: PeakEwma.layer }))))

@@ -222,8 +222,9 @@ describe("a pending limit", () => {
 const under = (maxPending: number) => stack({ below: Layer.orDie(PendingLimit.layer(Text, { maxPending })) })
 
 const counted = Effect.map(Stack, (shared) => ({
-  limit: () => describeStack(shared).find(({ role }) => role === "pendingLimit")!.state as Counts,
-  requeues: () => (describeStack(shared).find(({ role }) => role === "requeue")!.state as { requeues: number }).requeues
+  limit: () => describeStack(shared).stages.find(({ role }) => role === "pendingLimit")!.state as Counts,
+  requeues: () =>
+    (describeStack(shared).stages.find(({ role }) => role === "requeue")!.state as { requeues: number }).requeues
 }))
 
 describe("a stack with a pending limit", () => {
@@ -308,7 +309,7 @@ describe("a stack with a pending limit", () => {
           const outstanding = yield* start(call("a"))
           yield* settle
           assert.strictEqual((yield* Effect.flip(call("b")))._tag, "LimitExceeded")
-          const { state } = describeStack(shared).find(({ role }) => role === "failureAccrual")!
+          const { state } = describeStack(shared).stages.find(({ role }) => role === "failureAccrual")!
           assert.deepInclude(state as object, { dead })
           yield* stop(outstanding)
         }).pipe(Effect.provide(stack({ below })))

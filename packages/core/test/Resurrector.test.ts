@@ -84,7 +84,7 @@ const resurrected = (options?: Resurrector.ResurrectorOptions, ports: ReadonlyAr
     const sink = (port = 1) => sinks.get(port)!
     const send = (text = "hi", call: Call = makeCall(), port = 1) =>
       sink(port).send(text, beginAttempt(call, Endpoint.tcp("h", port), stack.now))
-    const counts = () => describeStack(stack).find(({ role }) => role === "resurrector")!.state
+    const counts = () => describeStack(stack).stages.find(({ role }) => role === "resurrector")!.state
     return {
       accept,
       attempts: (port = 1) => attempts.get(port)!,
@@ -156,7 +156,7 @@ describe("a resurrector", () => {
     assert.lengthOf(attempts(), tried + 1)
     assert.strictEqual(sink().status.state, "Open")
     assert.isUndefined(sink().status.fault)
-    assert.deepStrictEqual(counts(), { down: 0, attempts: tried + 1, revivals: 1 })
+    assert.deepInclude(counts() as object, { down: 0, attempts: tried + 1, revivals: 1 })
     const fiber = yield* start(send())
     assert.isUndefined(fiber.pollUnsafe())
     refuse(1)
@@ -208,7 +208,7 @@ describe("a resurrector", () => {
     assert.strictEqual(sink().status.state, "Idle")
     yield* TestClock.adjust("1 minute")
     assert.deepStrictEqual(attempts(), [])
-    assert.deepStrictEqual(counts(), { down: 0, attempts: 0, revivals: 0 })
+    assert.deepInclude(counts() as object, { down: 0, attempts: 0, revivals: 0 })
     const fiber = yield* start(send())
     hand.at(1).pending[0]!.answer("hello")
     assert.strictEqual(yield* Fiber.join(fiber), "hello")
@@ -416,7 +416,7 @@ describe("endpoints of one client", () => {
   test("that closed are woken by nobody", function*() {
     const { attempts, breakIt, close, counts } = yield* resurrected(undefined, [1, 2])
     for (const port of [1, 2]) breakIt(port)
-    assert.deepStrictEqual(counts(), { down: 2, attempts: 0, revivals: 0 })
+    assert.deepInclude(counts() as object, { down: 2, attempts: 0, revivals: 0 })
     yield* close
     yield* TestClock.adjust("1 minute")
     assert.deepStrictEqual([attempts(1), attempts(2)], [[], []])

@@ -26,7 +26,7 @@ const pooled = Effect.gen(function*() {
   const scope = yield* Scope.make()
   const sink = yield* Scope.provide((yield* Text.Endpoints).make(endpoint), scope)
   const send = (text: string, call: Call = makeCall()) => sink.send(text, beginAttempt(call, endpoint, stack.now))
-  const counts = () => describeStack(stack).find(({ role }) => role === "pool")!.state
+  const counts = () => describeStack(stack).stages.find(({ role }) => role === "pool")!.state
   /** Makes connecting wait; the result lets every attempt under way go on. */
   const hold = () => {
     const gate = Deferred.makeUnsafe<void, RpcError>()
@@ -127,7 +127,7 @@ describe("a singleton pool", () => {
     script.connecting = () => Effect.void
     assert.strictEqual(yield* send("c"), "h:1 c")
     assert.strictEqual(attempts(), 2)
-    assert.deepStrictEqual(counts(), { connects: 2, connectFailures: 1, dead: 0 })
+    assert.deepInclude(counts() as object, { connects: 2, connectFailures: 1, dead: 0 })
     assert.lengthOf(script.live(), 1)
   })
 
@@ -157,7 +157,7 @@ describe("a singleton pool", () => {
       assert.strictEqual(sink.status.fault, error)
       assert.lengthOf(script.live(), 0)
     }
-    assert.deepStrictEqual(counts(), { connects: 2, connectFailures: 0, dead: 2 })
+    assert.deepInclude(counts() as object, { connects: 2, connectFailures: 0, dead: 2 })
     script.born = undefined
     assert.strictEqual(yield* send("b"), "h:1 b")
   })

@@ -3,7 +3,7 @@ import { describe as describeStack, Rpc, Stack, Stacks } from "@scales-rpc/core"
 import { ScriptedConnector, TestServerSet } from "@scales-rpc/core/testing"
 import { Clock, Context, Effect, Exit, Fiber, Layer, Metric, Scope } from "effect"
 import { TestClock } from "effect/testing"
-import { endpoints, settle, stack, start, TextClient } from "./support.ts"
+import { endpoints, inForce, settle, stack, start, TextClient } from "./support.ts"
 
 describe("a stack", () => {
   it.effect("connects nothing until it is called, then answers", () =>
@@ -90,7 +90,7 @@ describe("a stack", () => {
       assert.strictEqual(error._tag, "Timeout")
       assert.strictEqual(error.reached, "maybe")
       assert.strictEqual(script.connections[0]!.outstanding, 0)
-      const balancer = describeStack(yield* Stack).find((node) => node.role === "balancer")!
+      const balancer = describeStack(yield* Stack).stages.find((node) => node.role === "balancer")!
       assert.deepStrictEqual((balancer.state as { endpoints: Array<{ load: number }> }).endpoints.map((e) => e.load), [
         0
       ])
@@ -265,24 +265,48 @@ describe("the register of a stack", () => {
       const client = yield* TextClient
       yield* (yield* TestServerSet).bind(endpoints(1))
       yield* client.call("hi")
-      const nodes = describeStack(yield* Stack)
+      const { faults, id, kind, name, stages: nodes } = describeStack(yield* Stack)
+      assert.deepStrictEqual([kind, name, id, faults], ["client", "text", "text", []])
       assert.deepStrictEqual(nodes.map(({ role }) => role), [
+        "client",
         "dispatcher",
         "requeue",
         "balancer",
+        "serverSet",
         "resurrector",
         "pool"
       ])
+      const budget = { ttlMillis: 10_000, minRetriesPerSecond: 10, percentCanRetry: 0.2 }
       assert.deepStrictEqual(nodes.map(({ options }) => options), [
-        { service: "text", timeoutMillis: 10_000, drainTimeoutMillis: 5_000 },
-        { effort: 25, share: 0.2 },
-        { whenEmpty: "fail" },
-        { backoff: "250 ms x 1.5, at most 10 s, jittered", demandIntervalMillis: 50 },
+        inForce({ drainTimeout: "5000 ms", budget, metrics: true, endpointSeries: 100, traceSampling: 1 }),
+        inForce({}, { service: "text", timeout: "10000 ms" }),
+        inForce({ effort: 25, share: 0.2 }),
+        inForce({ whenEmpty: "fail" }),
+        inForce({ source: "a stream of states" }),
+        inForce({ backoff: "250 ms x 1.5, at most 10 s, jittered", demandInterval: "50 ms" }),
         {}
       ])
+      const quantiles = [0.5, 0.9, 0.95, 0.99, 0.999, 0.9999].map((share) => [share, 0])
       assert.deepStrictEqual(nodes.map(({ state }) => state), [
-        { calls: 1, successes: 1, outstanding: 0, failures: {} },
-        { requeues: 0, budgetExhausted: 0, limitReached: 0, notOpen: 0, budget: 100 },
+        { timers: 0, budget: { balance: 100, withdrawals: 0, exhausted: 0 } },
+        {
+          calls: 1,
+          successes: 1,
+          outstanding: 0,
+          failures: {},
+          methods: { call: { requests: 1, successes: 1, pending: 0, failures: {}, quantiles } }
+        },
+        {
+          requeues: 0,
+          notConnected: 0,
+          refused: 0,
+          budgetExhausted: 0,
+          limitReached: 0,
+          notOpen: 0,
+          notRetryable: 0,
+          outOfTime: 0,
+          budget: 100
+        },
         {
           size: 1,
           usable: 1,
@@ -293,18 +317,38 @@ describe("the register of a stack", () => {
           adds: 1,
           removes: 0,
           panics: 0,
+          waiting: 0,
           endpoints: [{
             endpoint: "h:1",
             state: "Open",
             load: 0,
             weight: 1,
             latencyMillis: 0,
-            active: true,
-            fault: undefined
-          }]
+            calls: { attempts: 1, successes: 1, failures: {}, ignored: 0, quantiles },
+            active: true
+          }],
+          drainingEndpoints: []
         },
-        { down: 0, attempts: 0, revivals: 0 },
-        { connects: 1, connectFailures: 0, dead: 0 }
+        {
+          state: "Bound",
+          endpoints: 1,
+          updates: 2,
+          changes: 1,
+          failures: 0,
+          updatedMillisAgo: 0,
+          changedMillisAgo: 0
+        },
+        { down: 0, downs: 0, attempts: 0, revivals: 0, fastFailures: 0 },
+        {
+          size: 1,
+          waiting: 0,
+          waited: 0,
+          connects: 1,
+          connectFailures: 0,
+          dead: 0,
+          closes: 0,
+          connectMillis: { p50: 0, p99: 0 }
+        }
       ])
       for (const { description } of nodes) assert.match(description, /^[a-z].*[a-z]$/)
     }).pipe(Effect.provide(stack())))
@@ -324,14 +368,39 @@ describe("the register of a stack", () => {
       const scope = yield* Scope.make()
       const context = yield* Layer.buildWithScope(stack(), scope)
       const shared = yield* Effect.provideContext(Stack, context)
-      assert.lengthOf(shared.nodes(), 5)
+      assert.lengthOf(shared.nodes(), 7)
       yield* Scope.close(scope, Exit.void)
       assert.lengthOf(shared.nodes(), 0)
-      assert.deepStrictEqual(describeStack(shared), [])
+      assert.deepStrictEqual(describeStack(shared).stages, [])
     }))
 })
 
 describe("the metrics of stacks", () => {
+  it.effect("tell clients of one name apart where some show none", () =>
+    Effect.gen(function*() {
+      const built = (metrics: boolean) =>
+        Effect.gen(function*() {
+          const scope = yield* Scope.make()
+          const context = yield* Layer.buildWithScope(stack({ stack: { metrics } }), scope)
+          return { close: Scope.close(scope, Exit.void), id: Context.get(context, Stack).id }
+        })
+      const first = yield* built(false)
+      const second = yield* built(false)
+      const third = yield* built(true)
+      assert.deepStrictEqual([first.id, second.id, third.id], ["text", "text-2", "text-3"])
+      yield* second.close
+      const fourth = yield* built(true)
+      assert.strictEqual(fourth.id, "text-2")
+      // A second time it is not its own any more.
+      yield* second.close
+      const fifth = yield* built(false)
+      assert.strictEqual(fifth.id, "text-4")
+      yield* Effect.all([first.close, third.close, fourth.close, fifth.close])
+      const last = yield* built(true)
+      assert.strictEqual(last.id, "text")
+      yield* last.close
+    }).pipe((self) => Effect.suspend(() => Effect.provideService(self, Metric.MetricRegistry, new Map()))))
+
   it.effect("tell clients of one name apart, as long as both are there", () =>
     Effect.gen(function*() {
       const registry = yield* Effect.context<never>()

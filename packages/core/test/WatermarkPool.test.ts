@@ -18,7 +18,7 @@ import {
 import { Scripted, ScriptedConnector } from "@scales-rpc/core/testing"
 import { Deferred, Effect, Exit, Fiber, Layer, Metric, Scheduler, Scope } from "effect"
 import { TestClock } from "effect/testing"
-import { makeCall, settle, start, stop, Text } from "./support.ts"
+import { inForce, makeCall, settle, start, stop, Text } from "./support.ts"
 
 const endpoint = Endpoint.tcp("h", 1)
 const draining = new Nacked({ endpoint, why: "draining", retryable: true })
@@ -32,7 +32,7 @@ interface Counts {
   readonly connects: number
   readonly connectFailures: number
   readonly dead: number
-  readonly maxWaiters: number
+  readonly refused: number
 }
 
 /** Connects that cannot be ended before they are done. */
@@ -102,7 +102,7 @@ const pooled = (
         }
         return {
           close: Scope.close(scope, Exit.void),
-          counts: () => describeStack(stack).find(({ role }) => role === "pool")!.state as Counts,
+          counts: () => describeStack(stack).stages.find(({ role }) => role === "pool")!.state as Counts,
           holdConnects,
           holdReplies,
           outcomes,
@@ -293,7 +293,7 @@ describe("a call that waits in a watermark pool's queue", () => {
     assert.deepInclude(yield* Effect.flip(send("h")), full)
     for (const text of ["a", "b", "c", "e", "g"]) yield* reply(text)
     assert.strictEqual(yield* Fiber.join(late), "re g")
-    assert.deepInclude(counts(), { size: 2, waiting: 0, maxWaiters: 2 })
+    assert.deepInclude(counts(), { size: 2, waiting: 0, refused: 2 })
   })
 
   test("is there only with leave to: with no place at all, calls beyond the high mark are refused", function*() {
@@ -308,7 +308,7 @@ describe("a call that waits in a watermark pool's queue", () => {
     assert.strictEqual((yield* Effect.flip(send("d")))._tag, "MaxWaiters")
     assert.strictEqual(connects.begun(), 1)
     yield* connects.decide(0)
-    assert.deepInclude(counts(), { size: 1, idle: 0, waiting: 0, maxWaiters: 2 })
+    assert.deepInclude(counts(), { size: 1, idle: 0, waiting: 0, refused: 2 })
   })
 
   test("was aborted before it came fails without a place or a connection", function*() {
@@ -545,6 +545,36 @@ describe("connecting, a watermark pool,", () => {
     const errors = yield* Effect.forEach(fibers, (fiber) => Effect.flip(Fiber.join(fiber)))
     const waits = errors.map((error) => error._tag === "Timeout" ? error.waiting : error._tag)
     assert.deepStrictEqual(waits, ["connection", "connection", "queue"])
+  })
+
+  test("counts how long each call waited that had to, whatever became of it, and nothing of the others", function*() {
+    const { close, holdReplies, reply, start: run } = yield* pooled({ high: 1 })
+    const waits = Effect.map(Metric.snapshot, (all) => {
+      const { state } = all.find(({ id }) => id === "scales.pool.wait_ms")!
+      const { count, sum } = state as unknown as { readonly count: number; readonly sum: number }
+      return [count, sum]
+    })
+    holdReplies()
+    yield* run("made for it")
+    assert.deepStrictEqual(yield* waits, [1, 0])
+    const aborted = makeCall()
+    yield* run("aborted", aborted)
+    const left = yield* run("left")
+    yield* run("served")
+    yield* run("closed")
+    yield* TestClock.adjust("10 millis")
+    aborted.abort.abort(timeout)
+    yield* settle
+    assert.deepStrictEqual(yield* waits, [2, 10])
+    yield* TestClock.adjust("10 millis")
+    yield* stop(left)
+    assert.deepStrictEqual(yield* waits, [3, 30])
+    yield* TestClock.adjust("10 millis")
+    yield* reply("made for it")
+    assert.deepStrictEqual(yield* waits, [4, 60])
+    yield* TestClock.adjust("10 millis")
+    yield* close
+    assert.deepStrictEqual(yield* waits, [5, 100])
   })
 
   test("serves the call that has waited longest with what comes first: a freed connection, or another's", function*() {
@@ -1095,34 +1125,48 @@ describe("a watermark pool's layer", () => {
         yield* send(yield* Scope.provide(make(Endpoint.tcp("h", 4)), scope))
         script.born = undefined
         yield* (yield* Scope.provide(make(Endpoint.tcp("h", 5)), scope)).open
-        const node = describeStack(stack).find(({ role }) => role === "pool")!
-        assert.deepStrictEqual(node.options, {
-          low: 0,
-          high: 1,
-          maxWaiters: 1,
-          idleMillis: 60_000,
-          lifeMillis: Infinity
+        const node = describeStack(stack).stages.find(({ role }) => role === "pool")!
+        assert.deepStrictEqual(
+          node.options,
+          inForce({ low: 0, idleTime: "60000 ms", lifeTime: "Infinity" }, { high: 1, maxWaiters: 1 })
+        )
+        assert.deepStrictEqual(node.state, {
+          size: 3,
+          inUse: 2,
+          idle: 1,
+          waiting: 2,
+          refused: 2,
+          waited: 6,
+          connects: 5,
+          connectFailures: 1,
+          dead: 1,
+          closes: 0,
+          connectMillis: { p50: 0, p99: 0 }
         })
-        const state = { size: 3, idle: 1, waiting: 2, connects: 5, connectFailures: 1, dead: 1, maxWaiters: 2 }
-        assert.deepStrictEqual(node.state, state)
       }),
       context
     )
     const shown = Effect.map(Metric.snapshot, (all) =>
       Object.fromEntries(
-        all.filter(({ id }) => id.startsWith("scales.watermark_pool.")).map(({ attributes, id, state }) => [
-          `${id.slice("scales.watermark_pool.".length)} ${attributes?.["client"]}`,
+        all.filter(({ id }) => id.startsWith("scales.pool.")).map(({ attributes, id, state }) => [
+          `${id.slice("scales.pool.".length)} ${attributes?.["client"]}`,
           "count" in state ? state.count : "value" in state ? state.value : undefined
         ])
       ))
     assert.deepStrictEqual(yield* shown, {
       "size text": 3,
+      "in_use text": 2,
       "idle text": 1,
       "waiting text": 2,
+      "refused text": 2,
+      "waited text": 6,
+      "wait_ms text": 4,
+      "wait_quantiles_ms text": 4,
       "connects text": 5,
       "connect_failures text": 1,
       "dead text": 1,
-      "max_waiters text": 2
+      "closes text": 0,
+      "connect_latency_ms text": 4
     })
     yield* Scope.close(scope, Exit.void)
     assert.deepStrictEqual(yield* shown, {})

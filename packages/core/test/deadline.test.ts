@@ -140,7 +140,7 @@ const held = Effect.gen(function*() {
   const shared = yield* Stack
   const { calls } = yield* TextClient
   const script = yield* ScriptedConnector
-  const stateOf = (role: string): any => describeStack(shared).find((node) => node.role === role)?.state
+  const stateOf = (role: string): any => describeStack(shared).stages.find((node) => node.role === role)?.state
   return () => ({
     outstanding: stateOf("dispatcher").outstanding,
     timers: shared.deadlines.size,

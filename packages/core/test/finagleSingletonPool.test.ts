@@ -33,7 +33,7 @@ const pooled = Effect.gen(function*() {
       return sink.send(text, beginAttempt(call, endpoint, stack.now))
     })
   const counts = () =>
-    describeStack(stack).find(({ role }) => role === "pool")!.state as {
+    describeStack(stack).stages.find(({ role }) => role === "pool")!.state as {
       readonly connects: number
       readonly connectFailures: number
       readonly dead: number
@@ -60,7 +60,7 @@ describe("a singleton pool, as Finagle has it,", () => {
     assert.strictEqual(sink.status.state, "Idle")
     yield* close
     assert.deepStrictEqual([sink.status.state, script.connections.length], ["Closed", 0])
-    assert.deepStrictEqual(counts(), { connects: 0, connectFailures: 0, dead: 0 })
+    assert.deepInclude(counts() as object, { connects: 0, connectFailures: 0, dead: 0 })
   })
 
   test("makes one connection for a thousand callers at once, and keeps it when all are done", function*() {
@@ -73,7 +73,7 @@ describe("a singleton pool, as Finagle has it,", () => {
     yield* Deferred.succeed(gate, undefined)
     const replies = yield* Effect.forEach(fibers, (fiber) => Fiber.join(fiber))
     assert.deepStrictEqual(replies, Array.from({ length: 1000 }, (_, i) => `h:1 ${i}`))
-    assert.deepStrictEqual(counts(), { connects: 1, connectFailures: 0, dead: 0 })
+    assert.deepInclude(counts() as object, { connects: 1, connectFailures: 0, dead: 0 })
     assert.deepStrictEqual(script.live().map(({ outstanding }) => outstanding), [0])
   })
 
@@ -98,11 +98,11 @@ describe("a singleton pool, as Finagle has it,", () => {
       script.connecting = () => Effect.void
       script.born = { state: "Closed" }
       assert.strictEqual((yield* Effect.flip(send("b")))._tag, "ConnectFailed")
-      assert.deepStrictEqual(counts(), { connects: 2 * i, connectFailures: i, dead: i })
+      assert.deepInclude(counts() as object, { connects: 2 * i, connectFailures: i, dead: i })
     }
     script.born = undefined
     assert.strictEqual(yield* send("c"), "h:1 c")
-    assert.deepStrictEqual(counts(), { connects: 21, connectFailures: 10, dead: 10 })
+    assert.deepInclude(counts() as object, { connects: 21, connectFailures: 10, dead: 10 })
   })
 
   test("fails with an attempt only those who waited for it: who comes when it fails has the next one", function*() {
@@ -125,7 +125,7 @@ describe("a singleton pool, as Finagle has it,", () => {
     assert.isUndefined(late!.pollUnsafe())
     yield* Deferred.succeed(gates[1]!, undefined)
     assert.strictEqual(yield* Fiber.join(late!), "h:1 late")
-    assert.deepStrictEqual(counts(), { connects: 2, connectFailures: 1, dead: 0 })
+    assert.deepInclude(counts() as object, { connects: 2, connectFailures: 1, dead: 0 })
   })
 
   test("makes one new connection for each that breaks, however many callers meet the break", function*() {

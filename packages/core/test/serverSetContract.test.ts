@@ -213,7 +213,8 @@ describe.each([["file", file], ["dns", dns], ["srv", srv]] as const)("a server s
         if (failed._tag !== "Failed") return assert.fail(failed._tag)
         assert.instanceOf(failed.cause, ResolverFailed)
         assert.include((failed.cause as ResolverFailed).message, source.uri)
-        assert.deepStrictEqual(seen.warnings, [(failed.cause as ResolverFailed).message])
+        const { message } = failed.cause as ResolverFailed
+        assert.deepStrictEqual(seen.warnings, [`server set cannot be read; ${message}; nothing yet`])
       })))
 
   it.effect("keeps what it knew while it cannot be read, with one warning", () =>

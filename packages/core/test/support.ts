@@ -9,6 +9,7 @@ import {
   Dispatcher,
   Endpoint,
   HeapBalancer,
+  type OptionInForce,
   Requeue,
   Resurrector,
   type RpcError,
@@ -101,6 +102,15 @@ export const seeded = (seed: number): () => number => {
   }
 }
 
+/** Options in force as a description shows them: those that nobody gave, and those that somebody did. */
+export const inForce = (
+  defaults: Readonly<Record<string, unknown>>,
+  given: Readonly<Record<string, unknown>> = {}
+): Readonly<Record<string, OptionInForce>> => ({
+  ...Object.fromEntries(Object.entries(defaults).map(([name, value]) => [name, { value, from: "default" }])),
+  ...Object.fromEntries(Object.entries(given).map(([name, value]) => [name, { value, from: "given" }]))
+})
+
 /** A call made by hand, aborted by nothing but the test. */
 export const makeCall = (fields?: Partial<Call>): Call => ({
   service: "text",
@@ -112,6 +122,8 @@ export const makeCall = (fields?: Partial<Call>): Call => ({
   tried: [],
   classify: classifyExit,
   reply: undefined,
+  span: undefined,
+  trace: undefined,
   ...fields
 })
 

@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { ConnectFailed, Endpoint, InvalidOption } from "@scales-rpc/core"
 import { Socket, Tls, type TlsClientOptions, type TlsServerOptions } from "@scales-rpc/core/socket"
 import { Certificates } from "@scales-rpc/core/testing"
-import { Deferred, Effect, Exit, Fiber, Logger, Redacted, type Scope } from "effect"
+import { Deferred, Effect, Exit, Fiber, Logger, Redacted, References, type Scope } from "effect"
 import * as Crypto from "node:crypto"
 import { once } from "node:events"
 import * as Fs from "node:fs"
@@ -590,8 +590,9 @@ describe("files that change", () => {
   const warnings = () => {
     const lines: Array<string> = []
     const layer = Logger.layer([
-      Logger.make(({ logLevel, message }) => {
-        if (logLevel === "Warn") lines.push(String(message))
+      Logger.make(({ fiber, logLevel, message }) => {
+        const { cause } = fiber.getRef(References.CurrentLogAnnotations)
+        if (logLevel === "Warn") lines.push(`${String(message)}: ${String(cause)}`)
       })
     ])
     return { lines, layer }

@@ -1,6 +1,6 @@
 /** Server sets that are watched by a test, with real files and sockets under a clock that the test moves. */
 import { resolve, type ServerSetState } from "@scales-rpc/core"
-import { Effect, Fiber, Logger, Stream } from "effect"
+import { Effect, Fiber, Logger, References, Stream } from "effect"
 import { TestClock } from "effect/testing"
 
 /** Lets the event loop turn, so that what the system has ready is delivered; the clock stands. */
@@ -48,8 +48,10 @@ export const watching = (uri: string) =>
   Effect.gen(function*() {
     const states: Array<ServerSetState> = []
     const warnings: Array<string> = []
-    const logger = Logger.make(({ logLevel, message }) => {
-      if (logLevel === "Warn" || logLevel === "Error" || logLevel === "Fatal") warnings.push(String(message))
+    const logger = Logger.make(({ fiber, logLevel, message }) => {
+      if (logLevel !== "Warn" && logLevel !== "Error" && logLevel !== "Fatal") return
+      const { cause, known } = fiber.getRef(References.CurrentLogAnnotations)
+      warnings.push([message, cause, known].join("; "))
     })
     const fiber = yield* Effect.scoped(
       Effect.flatMap(resolve(uri), Stream.runForEach((state) => Effect.sync(() => void states.push(state))))

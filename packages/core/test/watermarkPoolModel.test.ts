@@ -209,7 +209,7 @@ const schedule = (seed: number) =>
       context
     )
     now = stack.now
-    const counts = () => describeStack(stack).find(({ role }) => role === "pool")!.state as Counts
+    const counts = () => describeStack(stack).stages.find(({ role }) => role === "pool")!.state as Counts
     const states: Array<string> = []
     sink.status.subscribe(() => void states.push(sink.status.state))
 

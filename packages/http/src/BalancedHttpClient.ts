@@ -4,8 +4,8 @@
  *
  *     const HttpLive = BalancedHttpClient.layer({ uri: "tcp://a:8080,b:8080", name: "users" })
  */
-import { type BuildError, type ReadyMade, type RpcError, type Stack } from "@scales-rpc/core"
-import * as Config from "effect/Config"
+import { type BuildError, ReadyMade, type RpcError, type Stack } from "@scales-rpc/core"
+import type * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
 import { EncodeError, HttpClientError, InvalidUrlError, TransportError } from "effect/http/HttpClientError"
@@ -164,5 +164,4 @@ export const layer = <
  */
 export const layerConfig = (
   config: Config.Wrap<BalancedHttpClientOptions & { readonly uri: string }>
-): Layer.Layer<HttpClient.HttpClient, BuildError | RpcError | Config.ConfigError> =>
-  Layer.unwrap(Effect.map(Config.unwrap(config), (options) => layer(options)))
+): Layer.Layer<HttpClient.HttpClient, BuildError | RpcError | Config.ConfigError> => ReadyMade.fromConfig(config, layer)

@@ -3,7 +3,15 @@
  *
  *     const { close, fetch } = Fetch.make(Fetch.layer({ uri: "tcp://a:8080,b:8080", name: "users" }))
  */
-import { type BuildError, PromiseClient, type ReadyMade, Rpc, type RpcError, type Stack } from "@scales-rpc/core"
+import {
+  type BuildError,
+  PromiseClient,
+  type ReadyMade,
+  Rpc,
+  type RpcError,
+  type Stack,
+  withoutSpan
+} from "@scales-rpc/core"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -196,8 +204,12 @@ const client = (options: FetchOptions & Named): Layer.Layer<Fetch, BuildError, "
     Effect.gen(function*() {
       const service = yield* serviceUrl(options)
       const call = yield* streamedCalls(service.name, options)
-      // Not the settings of whoever builds it: its calls are others'.
-      const context = Context.add(yield* Effect.context<never>(), Rpc.CallSettings, Rpc.defaultSettings)
+      // Not the settings and the span of whoever builds it: its calls are others'.
+      const context = Context.add(
+        withoutSpan(yield* Effect.context<never>()),
+        Rpc.CallSettings,
+        Rpc.defaultSettings
+      )
       return Fetch.of(fetchOver({ call, service, run: (effect) => Effect.runPromiseExitWith(context)(effect) }))
     })
   )

@@ -2,11 +2,12 @@
 import {
   type Call,
   type CallContext,
+  Describe,
   Dispatcher,
   InvalidOption,
   RequestHeaders,
   type RpcError,
-  type Stack,
+  Stack,
   Unsendable
 } from "@scales-rpc/core"
 import { wholeNumber } from "@scales-rpc/core/options"
@@ -14,6 +15,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
+import { TracerPropagationEnabled } from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { BodyOwner } from "./BodyOwner.ts"
@@ -31,6 +33,8 @@ import {
 } from "./HttpWire.ts"
 import { fieldsOf, repeatedField } from "./internal/callFields.ts"
 import { invalidPart } from "./internal/requestCheck.ts"
+import { shownHeaders } from "./internal/shownHeaders.ts"
+import { methodSpan, noteTarget } from "./internal/spans.ts"
 import { targetOf } from "./internal/target.ts"
 import { traceparentOf } from "./traceparent.ts"
 
@@ -50,8 +54,8 @@ export interface HttpClientOptions {
    */
   readonly failureStatus?: ((status: number) => boolean) | undefined
   /**
-   * Whether calls carry the span that they are made in, as W3C's `traceparent`. Default `true`; nothing is sent without a span, for one whose
-   * ids are not W3C's, and where `HttpClient.TracerPropagationEnabled` of Effect is off.
+   * Whether calls carry their span, or the one that they are made in, as W3C's `traceparent`. Default `true`; nothing is sent without a span, for
+   * one whose ids are not W3C's, and where `HttpClient.TracerPropagationEnabled` of Effect is off.
    */
   readonly traceparent?: boolean | undefined
   /** Entries that every call carries, over what its caller set. Default: none. */
@@ -81,7 +85,7 @@ type Sink = (typeof HttpWire)["Balanced"]["Service"]
 const headersOf = (
   shared: Shared,
   options: HttpCallOptions,
-  { context }: Call,
+  { context, trace }: Call,
   fiber: Fiber.Fiber<unknown, unknown>
 ): Array<readonly [string, string]> => {
   const fields = fieldsOf(options.headers)
@@ -94,8 +98,10 @@ const headersOf = (
   const given = context.isEmpty ? undefined : context.get(RequestHeaders)
   if (given !== undefined) { for (const [name] of given) names.add(name.toLowerCase()) }
   for (const field of shared.headers) if (!names.has(field[0])) fields.push(field)
-  const traceparent = shared.traceparent && !names.has("traceparent") ? traceparentOf(fiber) : undefined
-  if (traceparent !== undefined) fields.push(["traceparent", traceparent])
+  if (trace !== undefined && shared.traceparent && !names.has("traceparent")) {
+    const traceparent = fiber.getRef(TracerPropagationEnabled) ? traceparentOf(trace) : undefined
+    if (traceparent !== undefined) fields.push(["traceparent", traceparent])
+  }
   return fields
 }
 
@@ -115,6 +121,7 @@ const exchange = (
     const streamed = isStreamed(body)
     const called = shared.methodOf(method, !streamed && isIdempotent(method))
     const sent = shared.dispatch(called, (call) => {
+      if (call.span !== undefined) noteTarget(call.span, target)
       const headers = headersOf(shared, options, call, fiber)
       const invalid = repeatedField(headers)
       if (invalid !== undefined) return Effect.fail(new Unsendable({ what: invalid.message, cause: invalid }))
@@ -223,9 +230,11 @@ export const client = <Self, Id extends string>(
     service,
     Effect.gen(function*() {
       const sink = yield* HttpWire.Balanced
+      const stack = yield* Stack
       const { dispatch } = yield* Dispatcher.make({
         service: service.key,
         timeout: options.timeout ?? "60 seconds",
+        given: options,
         context: options.context
       })
       const classify = yield* checkedClassifier(options.failureStatus)
@@ -242,12 +251,25 @@ export const client = <Self, Id extends string>(
           let method = methods.get(key)
           // Made-up names are not kept: a caller has as many of them as it likes.
           if (method === undefined) {
-            method = { name, idempotent, classify }
+            method = { name, idempotent, classify, span: methodSpan(name) }
             if (methods.size < 64) methods.set(key, method)
           }
           return method
         }
       }
+      const { headers, maxBytes, statusErrors, traceparent } = shared
+      yield* stack.register({
+        role: "http",
+        description: "turns paths into requests, and statuses into failures",
+        options: Describe.given(stack.given ?? options, {
+          headers: shownHeaders(headers),
+          statusErrors,
+          maxBytes,
+          failureStatus: options.failureStatus ?? "500 and above",
+          traceparent
+        }),
+        snapshot: () => undefined
+      })
       const of = (method: string): HttpCall => (path, given = {}) => request(shared, method, path, given)
       const calls: HttpCalls = {
         get: of("GET"),

@@ -15,7 +15,7 @@ import {
   type Stack,
   WatermarkPool
 } from "@scales-rpc/core"
-import * as Config from "effect/Config"
+import type * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { client, type HttpClientOptions } from "./HttpClient.ts"
@@ -173,4 +173,4 @@ export const layerConfig = <Self, Id extends string>(
   service: HttpService<Self, Id>,
   config: Config.Wrap<HttpOptions & { readonly uri: string }>
 ): Layer.Layer<Self, BuildError | RpcError | Config.ConfigError> =>
-  Layer.unwrap(Effect.map(Config.unwrap(config), (options) => layer(service, options)))
+  ReadyMade.fromConfig(config, (options) => layer(service, options))

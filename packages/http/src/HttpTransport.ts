@@ -6,15 +6,18 @@
  * of HTTP/2 carries many, and belongs under `SingletonPool`. One undici client a connection was measured against one undici pool an
  * endpoint: 64 calls in flight cost 21 to 24 microseconds of CPU each against 24 to 25, one at a time the same.
  */
-import { ConnectFailed, type Endpoint, type InvalidOption, Stack } from "@scales-rpc/core"
+import { ConnectFailed, Describe, type Endpoint, type InvalidOption, Stack, type StackShape } from "@scales-rpc/core"
 import { durationMillis, wholeNumber } from "@scales-rpc/core/options"
-import { Socket, Tls } from "@scales-rpc/core/socket"
+import { type CountedConnection, Socket, Tls, TransportStats } from "@scales-rpc/core/socket"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { HttpWire } from "./HttpWire.ts"
-import type { Connection, ConnectionCounts, ConnectionOptions } from "./internal/Connection.ts"
+import type { Connection, ConnectionOptions } from "./internal/Connection.ts"
 import { finagleFields, givenFields } from "./internal/contexts.ts"
+import * as Counts from "./internal/TransportCounts.ts"
+
+type Counted = CountedConnection<Counts.ConnectionEnd>
 
 /** Options of the transport. */
 export interface HttpTransportOptions {
@@ -44,28 +47,55 @@ interface Shared {
   readonly open: (options: ConnectionOptions) => Connection
   readonly connectTimeoutMillis: number
   readonly tls: Tls.TlsClient | undefined
-  readonly connection: Omit<ConnectionOptions, "endpoint" | "socket">
+  readonly stack: StackShape
+  readonly connection: Omit<ConnectionOptions, "endpoint" | "socket" | "turn" | "ended" | "wrong">
   readonly connections: Map<Connection, Endpoint>
+  /** Bytes of connections that are not among these any more. */
+  readonly bytes: { received: number; sent: number }
 }
 
-const connect = (shared: Shared, endpoint: Endpoint) =>
+/** Servers that speak HTTP/2 to nobody end the handshake with an alert, or choose nothing. */
+const isAlpnRefusal = (cause: unknown): boolean =>
+  cause instanceof Tls.TlsFailed &&
+  (cause.cause as { readonly code?: unknown } | undefined)?.code === "ERR_SSL_TLSV1_ALERT_NO_APPLICATION_PROTOCOL"
+
+const connect = (shared: Shared, endpoint: Endpoint, counted: Counted) =>
   Effect.gen(function*() {
-    const { connection: options, connectTimeoutMillis, connections, open, tls } = shared
-    const socket = yield* Socket.open(endpoint, { connectTimeoutMillis, tls })
+    const { bytes, connection: options, connectTimeoutMillis, connections, open, stack: { faults, log }, tls } = shared
+    const { counts } = options
+    const socket = yield* Effect.tapError(
+      counted.socket(endpoint, { connectTimeoutMillis, tls }),
+      ({ cause }) => Effect.sync(() => isAlpnRefusal(cause) ? counts.alpnRefusals++ : 0)
+    )
     if (options.http2 && tls !== undefined && !("alpnProtocol" in socket && socket.alpnProtocol === "h2")) {
       const cause = "the server does not speak HTTP/2"
+      counts.alpnRefusals++
       return yield* Effect.fail(new ConnectFailed({ endpoint, phase: "handshake", cause }))
     }
+    const turn = yield* Socket.turn
     const connection = yield* Effect.acquireRelease(
       Effect.sync(() => {
-        const made = open({ ...options, endpoint, socket })
+        counted.made()
+        const made = open({
+          ...options,
+          endpoint,
+          socket,
+          turn,
+          ended: (why) => counted.closed(why),
+          wrong: (what, { message: cause }) => {
+            log.say("warning", what, { endpoint: endpoint.key, cause })
+            faults.note({ endpoint: endpoint.key, what, cause })
+          }
+        })
         connections.set(made, endpoint)
         return made
       }),
       (made) =>
         Effect.sync(() => {
-          connections.delete(made)
           made.close("the connection was closed by the client")
+          connections.delete(made)
+          bytes.received += made.bytesRead
+          bytes.sent += made.bytesWritten
         })
     )
     // Broken between its connecting and now: nobody will say so again.
@@ -105,9 +135,22 @@ export const layer = (
       const tls = options.tls === undefined ? undefined : yield* Tls.client(options.tls, http2 ? ["h2"] : [])
       // undici sets a global, and takes longer to load than all of this: not for whoever only imports it.
       const { Connection } = yield* Effect.promise(() => import("./internal/Connection.ts"))
-      const counts: ConnectionCounts = { calls: 0, abandoned: 0, idleClosed: 0, protocolErrors: 0 }
+      const connections = new Map<Connection, Endpoint>()
+      const bytes = { received: 0, sent: 0 }
+      const sum = (read: (connection: Connection) => number): number => {
+        let all = 0
+        for (const connection of connections.keys()) all += read(connection)
+        return all
+      }
+      const counts = yield* Counts.make(stack, http2 ? "h2" : "http/1.1", () => sum(({ busy }) => busy))
+      const stats = new TransportStats(stack, Counts.connectionEnds, () => ({
+        receivedBytes: bytes.received + sum(({ bytesRead }) => bytesRead),
+        sentBytes: bytes.sent + sum(({ bytesWritten }) => bytesWritten)
+      }))
+      yield* stats.show(stack)
       const shared: Shared = {
         open: (connection) => new Connection(connection),
+        stack,
         connectTimeoutMillis,
         tls,
         connection: {
@@ -120,15 +163,23 @@ export const layer = (
             ? (request, attempt) => finagleFields(request, attempt, stack.now(), stack.deadlines.ahead, stack.random)
             : givenFields
         },
-        connections: new Map()
+        connections,
+        bytes
       }
       yield* stack.register({
         role: "transport",
         description: http2 ? "HTTP/2, many calls on a connection" : "HTTP/1.1, one call at a time on a connection",
-        options: { http2, connectTimeoutMillis, tls: tls?.description, maxHeaderBytes, finagle },
+        options: Describe.given(options, {
+          http2,
+          connectTimeout: Describe.duration(connectTimeoutMillis),
+          tls: tls?.description ?? "none",
+          maxHeaderBytes,
+          finagle
+        }),
         snapshot: () => ({
-          ...counts,
-          connections: Array.from(shared.connections, ([connection, endpoint]) => ({
+          ...stats.snapshot,
+          ...counts.snapshot,
+          ...Describe.list("connections", connections, ([connection, endpoint]) => ({
             endpoint: endpoint.key,
             state: connection.status.state,
             busy: connection.busy
@@ -136,7 +187,7 @@ export const layer = (
         })
       })
       return HttpWire.Connector.of({
-        connect: (endpoint) => connect(shared, endpoint)
+        connect: (endpoint) => stats.counted((connection) => connect(shared, endpoint, connection))
       })
     })
   )

@@ -13,4 +13,6 @@ export { type HttpCall, type HttpCallOptions, type HttpCalls, HttpService, type 
 export * as HttpTransport from "./HttpTransport.ts"
 export * from "./HttpWire.ts"
 export { invalidPart } from "./internal/requestCheck.ts"
+export { shownHeaders } from "./internal/shownHeaders.ts"
+export { table as metricTable } from "./metricTable.ts"
 export { traceparentOf } from "./traceparent.ts"

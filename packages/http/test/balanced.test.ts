@@ -65,7 +65,7 @@ const echoed = <E, R>(response: Effect.Effect<HttpClientResponse.HttpClientRespo
   Effect.flatMap(response, ({ json }) => Effect.map(json, (body) => body as unknown as Echoed))
 
 const snapshot = (stack: StackShape, role: string) =>
-  described(stack).find((node) => node.role === role)!.state as Record<string, any>
+  described(stack).stages.find((node) => node.role === role)!.state as Record<string, any>
 
 /** Attempts that count as load. */
 const load = (stack: StackShape): number => snapshot(stack, "balancer")["load"]
@@ -840,8 +840,9 @@ describe("a call", () => {
       })
       const { http } = yield* echoing()
       const { headers } = yield* Effect.withTracer(Effect.withSpan(echoed(http.get("/a")), "caller"), tracer)
-      const [, span] = spans
-      assert.strictEqual(headers["traceparent"], `00-${span!.traceId}-${span!.spanId}-01`)
+      const [, span, call] = spans
+      assert.strictEqual(headers["traceparent"], `00-${call!.traceId}-${call!.spanId}-01`)
+      assert.strictEqual(Option.getOrUndefined(call!.parent), span)
       assert.strictEqual(span!.attributes.get("url.full"), "http://users/a")
       const quiet = echoed(http.get("/a")).pipe(Effect.provideService(HttpClient.TracerPropagationEnabled, false))
       assert.isUndefined((yield* quiet).headers["traceparent"])

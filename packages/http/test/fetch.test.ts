@@ -29,7 +29,7 @@ const serving = (handler: Parameters<typeof listen>[0], options: Options = {}) =
 
 /** Attempts that count as load. */
 const load = (stack: StackShape): number =>
-  (described(stack).find(({ role }) => role === "balancer")!.state as { readonly load: number }).load
+  (described(stack).stages.find(({ role }) => role === "balancer")!.state as { readonly load: number }).load
 
 interface Echoed {
   readonly method: string

@@ -3,6 +3,7 @@ import {
   Backoff,
   type Call,
   ClientId,
+  Describe,
   describe as described,
   Hedge,
   RequestHeaders,
@@ -60,7 +61,7 @@ const echoing = (options: Omit<Http.HttpOptions, "uri"> = {}) =>
   Effect.flatMap(listen(echo), (server) => Effect.map(client(server.uri, options), (made) => ({ ...made, server })))
 
 const snapshot = (stack: StackShape, role: string) =>
-  described(stack).find((node) => node.role === role)!.state as Record<string, any>
+  described(stack).stages.find((node) => node.role === role)!.state as Record<string, any>
 
 /** Attempts that count as load. */
 const load = (stack: StackShape): number => snapshot(stack, "balancer")["load"]
@@ -187,7 +188,8 @@ describe("a call", () => {
       )
       assert.strictEqual((yield* Context.get(context, Users).get("/")).text, "hi")
       const [stack] = Context.get(context, Stacks).list()
-      assert.strictEqual(described(stack!).find(({ role }) => role === "dispatcher")!.options["timeoutMillis"], 3000)
+      const { options } = described(stack!).stages.find(({ role }) => role === "dispatcher")!
+      assert.deepStrictEqual(options["timeout"], { value: "3000 ms", from: "given" })
     }))
 })
 
@@ -787,16 +789,65 @@ describe("options", () => {
   it.effect("have the defaults that are written", () =>
     Effect.gen(function*() {
       const { stack } = yield* client("tcp://127.0.0.1:1")
-      const optionsOf = (role: string) => described(stack).find((node) => node.role === role)!.options
-      assert.strictEqual(optionsOf("dispatcher")["timeoutMillis"], 60_000)
-      const { connectTimeoutMillis, finagle, http2, maxHeaderBytes, tls } = optionsOf("transport")
-      assert.deepStrictEqual([connectTimeoutMillis, finagle, http2, maxHeaderBytes, tls], [
-        1000,
-        false,
-        false,
-        16_384,
-        undefined
-      ])
+      const optionsOf = (role: string) => described(stack).stages.find((node) => node.role === role)!.options
+      const byDefault = (options: Readonly<Record<string, unknown>>) =>
+        Object.fromEntries(Object.entries(options).map(([name, value]) => [name, { value, from: "default" }]))
+      assert.deepStrictEqual(optionsOf("dispatcher")["timeout"], { value: "60000 ms", from: "default" })
+      assert.deepStrictEqual(
+        optionsOf("transport"),
+        byDefault({
+          http2: false,
+          connectTimeout: "1000 ms",
+          tls: "none",
+          maxHeaderBytes: 16_384,
+          finagle: false
+        })
+      )
+      assert.deepStrictEqual(
+        optionsOf("http"),
+        byDefault({
+          headers: {},
+          statusErrors: true,
+          maxBytes: 5_242_880,
+          failureStatus: "500 and above",
+          traceparent: true
+        })
+      )
+    }))
+
+  it.effect("are described as they were given, without what may be a secret", () =>
+    Effect.gen(function*() {
+      const { stack } = yield* client("tcp://127.0.0.1:1", {
+        headers: {
+          accept: ["text/plain", "text/html"],
+          authorization: "Bearer hunter2",
+          "x-own": "hunter3",
+          "user-agent": "tests"
+        },
+        maxBytes: 7,
+        connectTimeout: "2 seconds",
+        failureStatus: (status) => status > 500
+      })
+      const optionsOf = (role: string) => described(stack).stages.find((node) => node.role === role)!.options
+      assert.deepInclude(optionsOf("http"), {
+        headers: {
+          value: {
+            accept: "text/plain, text/html",
+            authorization: "<redacted>",
+            "x-own": "<redacted>",
+            "user-agent": "tests"
+          },
+          from: "given"
+        },
+        maxBytes: { value: 7, from: "given" },
+        statusErrors: { value: true, from: "default" },
+        failureStatus: { value: "a function", from: "given" }
+      })
+      assert.deepInclude(optionsOf("transport"), {
+        connectTimeout: { value: "2000 ms", from: "given" },
+        finagle: { value: false, from: "default" }
+      })
+      assert.notInclude(Describe.render(described(stack)), "hunter")
     }))
 
   it.effect("show no secret", () =>

@@ -40,7 +40,7 @@ const client = (uri: string, options: Omit<Http.HttpOptions, "uri">) =>
     (context) => {
       const stack = Context.get(context, Stacks).list()[0]!
       const state = (role: string) =>
-        described(stack).find((node) => node.role === role)!.state as Record<string, unknown>
+        described(stack).stages.find((node) => node.role === role)!.state as Record<string, unknown>
       return { users: Context.get(context, Users), load: () => state("balancer")["load"], state }
     }
   )

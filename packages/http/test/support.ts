@@ -13,7 +13,7 @@ import {
   type StackShape
 } from "@scales-rpc/core"
 import { Seed } from "@scales-rpc/core/testing"
-import { Context, Effect, type Exit, Fiber, Layer, type Scope } from "effect"
+import { Context, Effect, type Exit, Fiber, Layer, Metric, type Scope } from "effect"
 import {
   classifier,
   type CollectedRequest,
@@ -60,6 +60,8 @@ export const callOf = (fields: Partial<Call> = {}): Call => ({
   tried: [],
   classify: classifier(),
   reply: undefined,
+  span: undefined,
+  trace: undefined,
   ...fields
 })
 
@@ -75,13 +77,15 @@ export const get = (target: string, fields: Partial<CollectedRequest> = {}): Col
 
 /** The transport's node in the register. */
 export const transportOf = (stack: StackShape) =>
-  describe(stack).find(({ role }) => role === "transport")! as unknown as {
+  describe(stack).stages.find(({ role }) => role === "transport")! as unknown as {
     readonly options: Record<string, unknown>
     readonly state: {
       readonly abandoned: number
       readonly calls: number
       readonly idleClosed: number
       readonly protocolErrors: number
+      readonly requestFailures: Readonly<Record<string, number>>
+      readonly stale: number
       readonly connections: ReadonlyArray<{ readonly state: string; readonly busy: number }>
     }
   }
@@ -151,3 +155,24 @@ export const textOf = ({ body }: HttpResponse): string => {
   if (!(body instanceof Uint8Array)) throw new Error("a streamed body")
   return Buffer.from(body).toString("latin1")
 }
+
+/** Runs it with a registry that no other test has. */
+export const alone = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.suspend(() => Effect.provideService(self, Metric.MetricRegistry, new Map()))
+
+/**
+ * What the series say whose names begin with `prefix`, without that, and with their attributes but those of the whole client and transport; of
+ * latencies, how many there are. Those of nothing are left out.
+ */
+export const shown = (prefix: string): Effect.Effect<Readonly<Record<string, number>>> =>
+  Effect.map(Metric.snapshot, (all) => {
+    const numbers: Record<string, number> = {}
+    for (const { attributes, id, state } of all) {
+      if (!id.startsWith(prefix)) continue
+      const { client: _, protocol: __, unit: ___, ...own } = (attributes ?? {}) as Record<string, string>
+      const { count, value } = state as { readonly count?: number; readonly value?: number }
+      const number = (count ?? value)!
+      if (number !== 0) numbers[[id.slice(prefix.length), ...Object.values(own)].join(" ")] = number
+    }
+    return numbers
+  })

@@ -253,6 +253,16 @@ describe("a connection that ends", () => {
       assert.deepStrictEqual([connection.status.state, connection.status.fault], ["Closed", undefined])
     }))
 
+  it.live("is shown among the first hundred, and counted beyond", () =>
+    Effect.gen(function*() {
+      const peer = yield* Raw.listen
+      const { connect, stack } = yield* transport()
+      for (let count = 0; count < 103; count++) yield* connect(peer.port)
+      const { connections, ...state } = transportOf(stack).state
+      assert.lengthOf(connections, 100)
+      assert.deepInclude(state, { connectionsLeftOut: 3 } as never)
+    }))
+
   it.live("says why to the call that was on it, which its pool closes at once", () =>
     Effect.gen(function*() {
       const peer = yield* Raw.listen
@@ -315,6 +325,8 @@ describe("a connection that ends", () => {
         assert.deepStrictEqual([told(error), error.retryable], [["ConnectionClosed", "no"], true])
         assert.notInclude(connection.server.received, "GET /x HTTP/1.1\r\nGET /x")
         yield* isOver(connection)
+        const { requestFailures, stale } = transportOf(connection.stack).state
+        assert.deepStrictEqual([stale, requestFailures], [1, { ConnectionClosed: 1 }])
       }))
 
     it.live(`before the response, by ${how}, leaves open whether the call was run`, () =>

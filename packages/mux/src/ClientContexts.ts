@@ -9,9 +9,9 @@ import {
   type Dentry,
   Destination,
   Dtab,
+  outboundTraceBytes,
   RequestHeaders,
-  Trace,
-  type TraceId
+  Trace
 } from "@scales-rpc/core"
 import { Deadline, encodeDeadline, encodeHeaders, encodeRetries, requestHeadersId, Retries } from "./Contexts.ts"
 import { encodeContexts } from "./Encode.ts"
@@ -22,7 +22,6 @@ const utf8 = new TextEncoder()
 /** What a call context comes to on the wire, apart from the entries that each attempt has its own value of. */
 interface Prepared {
   readonly before: EncodedContexts
-  readonly trace: TraceId | undefined
   readonly after: EncodedContexts
   readonly destination: string
   readonly dtab: ReadonlyArray<Dentry>
@@ -50,7 +49,6 @@ const prepare = (context: CallContext): Prepared => {
   }
   return {
     before: encodeContexts(before),
-    trace: context.get(Trace),
     after: encodeContexts(after),
     // The empty path is written as nothing, never as "/".
     destination: context.get(Destination)?.replace(/^\/$/, "") ?? "",
@@ -74,7 +72,16 @@ export interface Marshalled {
   readonly contexts: EncodedContexts
   readonly destination: string
   readonly dtab: ReadonlyArray<Dentry>
-  readonly trace: TraceId | undefined
+  /** The value of the context `Trace`, which is among the contexts. */
+  readonly trace: Uint8Array | undefined
+}
+
+/** A call, and what it came to. */
+interface Last {
+  readonly context: CallContext
+  readonly now: number
+  readonly deadline: number
+  readonly marshalled: Marshalled
 }
 
 /** Marshals calls; keeps what call contexts came to, since most calls share one. */
@@ -83,14 +90,7 @@ export class ClientContexts {
   readonly #empty = prepare(CallContext.empty)
   readonly #random: () => number
   /** What the last first attempt came to: so do those of the same millisecond with the same timeout and context. */
-  #last:
-    | {
-      readonly context: CallContext
-      readonly now: number
-      readonly deadline: number
-      readonly marshalled: Marshalled
-    }
-    | undefined
+  #last: Last | undefined
   /** The last deadline written: the calls of one millisecond with one timeout have the same. */
   #deadline: { readonly now: number; readonly at: number; readonly bytes: Uint8Array } | undefined
 
@@ -107,25 +107,32 @@ export class ClientContexts {
     const { context, number } = attempt
     const now = stackNow - ahead
     const deadline = attempt.deadline - ahead
-    if (number > 0) return this.#marshal(attempt, now, deadline)
-    const last = this.#last
-    if (last !== undefined && last.context === context && last.now === now && last.deadline === deadline) {
-      return last.marshalled
+    const last = number > 0 ? undefined : this.#last
+    const known = last !== undefined && last.context === context && last.now === now && last.deadline === deadline
+    if (known && attempt.trace === undefined && last.marshalled.trace === undefined) return last.marshalled
+    const trace = outboundTraceBytes(attempt, this.#random)
+    if (known && trace !== undefined && trace.length === last.marshalled.trace?.length) {
+      return this.#retraced(last, trace)
     }
-    const marshalled = this.#marshal(attempt, now, deadline)
-    // Each attempt in a trace is a span of its own.
-    if (marshalled.trace === undefined) this.#last = { context, now, deadline, marshalled }
+    const marshalled = this.#marshal(attempt, now, deadline, trace)
+    if (number === 0) this.#last = { context, now, deadline, marshalled }
     return marshalled
   }
 
-  #marshal(attempt: Attempt, now: number, due: number): Marshalled {
+  /** The same in another trace, whose bytes are as many: in a trace each call has a span of its own. */
+  #retraced({ context, marshalled }: Last, trace: Uint8Array): Marshalled {
+    const { contexts, destination, dtab } = marshalled
+    const bytes = Buffer.from(contexts.bytes)
+    bytes.set(trace, this.#of(context).before.bytes.length + traceHead.length)
+    return { contexts: { bytes, count: contexts.count }, destination, dtab, trace }
+  }
+
+  #marshal(attempt: Attempt, now: number, due: number, trace: Uint8Array | undefined): Marshalled {
     const prepared = this.#of(attempt.context)
     const { after, before } = prepared
-    const trace = prepared.trace === undefined ? undefined : this.#child(prepared.trace)
-    const traceBytes = trace === undefined ? undefined : Trace.encode!(trace)
     const deadline = due === Infinity ? undefined : this.#deadlineBytes(now, due)
     const length = before.bytes.length + firstTry.length + after.bytes.length +
-      (traceBytes === undefined ? 0 : traceHead.length + traceBytes.length) +
+      (trace === undefined ? 0 : traceHead.length + trace.length) +
       (deadline === undefined ? 0 : deadlineHead.length + deadline.length)
     const bytes = Buffer.allocUnsafe(length)
     let at = 0
@@ -134,9 +141,9 @@ export class ClientContexts {
       at += part.length
     }
     if (before.count > 0) put(before.bytes)
-    if (traceBytes !== undefined) {
-      put(traceBytes.length === 32 ? traceHead : wideTraceHead)
-      put(traceBytes)
+    if (trace !== undefined) {
+      put(trace.length === 32 ? traceHead : wideTraceHead)
+      put(trace)
     }
     put(firstTry)
     if (attempt.number > 0) bytes.writeInt32BE(attempt.number, at - 4)
@@ -172,17 +179,5 @@ export class ClientContexts {
     const bytes = encodeDeadline({ timestamp: now, deadline: at })
     this.#deadline = { now, at, bytes }
     return bytes
-  }
-
-  /** Each attempt is a span of its own under the one it was made in. */
-  #child(trace: TraceId): TraceId {
-    return { ...trace, parentId: trace.spanId, spanId: this.#spanId() }
-  }
-
-  #spanId(): bigint {
-    const high = BigInt(Math.floor(this.#random() * 2 ** 32))
-    const low = BigInt(Math.floor(this.#random() * 2 ** 32))
-    const id = (high << 32n) | low
-    return id === 0n ? 1n : id
   }
 }

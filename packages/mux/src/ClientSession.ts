@@ -17,13 +17,15 @@ import {
   ServerFailed,
   StatusCell,
   type Timer,
+  Trace,
   Unsendable
 } from "@scales-rpc/core"
 import { Tls } from "@scales-rpc/core/socket"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import { ClientExchange, interruptedText } from "./ClientExchange.ts"
 import type { ClientContexts } from "./ClientContexts.ts"
+import type { ClientCounts, SessionEnd } from "./ClientCounts.ts"
+import { ClientExchange, interruptedText } from "./ClientExchange.ts"
 import { MuxDecodeError, MuxEncodeError } from "./CodecError.ts"
 import { decodeHeaders, responseHeadersId } from "./Contexts.ts"
 import { decode } from "./Decode.ts"
@@ -70,20 +72,10 @@ export interface ClientSessionOptions {
   readonly counts: ClientCounts
   /** The handshake is over: the session takes calls, or why it does not. */
   readonly onReady: (fault: RpcError | undefined) => void
+  /** The server has asked to send no more. Default: nobody is told. */
+  readonly onDrain?: (() => void) | undefined
   /** The session has ended: the transport closes the connection. Called once, after every call has been failed. */
-  readonly onEnd: () => void
-}
-
-/** What the sessions of one transport have seen. */
-export interface ClientCounts {
-  dispatches: number
-  discards: number
-  nacks: number
-  drains: number
-  leases: number
-  pings: number
-  pingTimeouts: number
-  downgrades: number
+  readonly onEnd: (why: SessionEnd, cause: unknown) => void
 }
 
 const utf8 = new TextEncoder()
@@ -129,6 +121,10 @@ export class ClientSession {
   #lease: Timer | undefined
   #pingOutstanding = false
   #pingedAt = 0
+  /** The same by the clock that measures. */
+  #pingBegan = 0
+  #pingMillis: number | undefined
+  #handshakeBegan = 0
   /** Pings sent. */
   #pings = 0
   /**
@@ -141,7 +137,7 @@ export class ClientSession {
 
   constructor(options: ClientSessionOptions) {
     this.#options = options
-    this.#writer = new FrameWriter(options.sink)
+    this.#writer = new FrameWriter(options.sink, options.counts.sent)
     this.#reader = new FrameReader(options.limits)
     this.#fragments = new Fragments(options.limits)
     this.#tags = new Tags(options.maxTag)
@@ -157,8 +153,43 @@ export class ClientSession {
     return this.#tags.size
   }
 
+  /** Tags that are held only because the server has not answered their discard. */
+  get tagsHeld(): number {
+    return this.#tags.size - this.#outstanding
+  }
+
+  /** Whether the handshake has not ended. */
+  get negotiating(): boolean {
+    return handshaking(this.#phase)
+  }
+
+  /** Whether the server has asked to send no more. */
+  get draining(): boolean {
+    return this.#phase === "draining"
+  }
+
+  /** Until when the server may be counted on, by the stack's clock; `undefined`: it has not said, or that is over. */
+  get leasedUntil(): number | undefined {
+    return this.#lease?.at
+  }
+
+  /** Messages that have not been handed to the socket, and their bytes. */
+  get queued(): number {
+    return this.#writer.size
+  }
+
+  get queuedBytes(): number {
+    return this.#writer.bytes
+  }
+
+  /** How long the last answer to a ping took, in milliseconds. */
+  get pingMillis(): number | undefined {
+    return this.#pingMillis
+  }
+
   /** Begins the handshake. Nothing else is sent before it has ended. */
   start(): void {
+    this.#handshakeBegan = this.#options.counts.elapsed()
     this.#setTimer(this.#options.handshakeTimeoutMillis, () => {
       this.#handshakeFailed(`no answer within ${this.#options.handshakeTimeoutMillis} ms`)
     })
@@ -190,7 +221,7 @@ export class ClientSession {
 
   /** The connection could not be secured. */
   refused(fault: ConnectFailed): void {
-    this.#end(fault, fault)
+    this.#end(fault, fault, "error")
   }
 
   /** The socket takes more. */
@@ -203,12 +234,14 @@ export class ClientSession {
   connectionLost(cause: unknown): void {
     if (handshaking(this.#phase)) return this.#handshakeFailed(cause)
     // A server that has announced its end may end: that is no fault of the endpoint.
-    this.#end(this.#phase === "draining" ? undefined : this.#closed("maybe", cause), cause)
+    const draining = this.#phase === "draining"
+    const why = draining && this.#outstanding === 0 ? "drained" : cause instanceof Error ? "error" : "server"
+    this.#end(draining ? undefined : this.#closed("maybe", cause), cause, why)
   }
 
   /** Ends the session from this side; calls that wait fail. */
   close(cause: unknown): void {
-    this.#end(undefined, cause)
+    this.#end(undefined, cause, "client")
   }
 
   /** Begins an exchange, whose end `done` hears; `undefined`: it has ended. */
@@ -285,7 +318,8 @@ export class ClientSession {
   }
 
   #message(tag: number, request: MuxRequest, attempt: Attempt): Sendable {
-    const marshalled = this.#options.contexts.marshal(attempt, this.#options.now(), this.#options.deadlines.ahead)
+    const { contexts, deadlines, now } = this.#options
+    const marshalled = contexts.marshal(attempt, now(), deadlines.ahead)
     if (this.#canDispatch !== false) {
       return {
         _tag: "Tdispatch",
@@ -296,7 +330,7 @@ export class ClientSession {
         body: request.body
       }
     }
-    const trace = marshalled.trace
+    const trace = marshalled.trace === undefined ? undefined : Trace.decode!(marshalled.trace)
     return {
       _tag: "Treq",
       tag,
@@ -313,7 +347,11 @@ export class ClientSession {
   readonly #onFrame = (type: number, tagBits: number, frame: Uint8Array): void => {
     if (this.#phase === "ended") return
     const body = this.#fragments.push(type, tagBits, frame)
-    if (body === undefined) return
+    if (body === undefined) {
+      this.#options.counts.fragmentsReceived++
+      return
+    }
+    this.#options.counts.messagesReceived++
     const tag = tagBits & ~fragmentBit
     // The common case by hand: a good reply without contexts needs no message object.
     if (
@@ -357,7 +395,7 @@ export class ClientSession {
     }
     // A server that knows no handshake: the session goes on without, and this is its first message. An Rerr to the probe concerns no call.
     this.#ready()
-    this.#onSessionMessage(message)
+    if (message._tag !== "Rerr" || message.tag !== controlTag) this.#onSessionMessage(message)
   }
 
   #onInitAnswer(message: Message): void {
@@ -389,6 +427,10 @@ export class ClientSession {
   }
 
   #open(): void {
+    const { counts } = this.#options
+    const at = counts.elapsed()
+    counts.handshakes++
+    counts.handshakeLatency?.record(at - this.#handshakeBegan, at)
     this.#phase = "open"
     this.status.set("Open")
     this.#options.onReady(undefined)
@@ -468,6 +510,7 @@ export class ClientSession {
     const exchange = this.#exchanges[tag]
     // Nothing of the request has left: this answers an earlier one with its tag, a second time.
     if (exchange === undefined || (exchange !== discarded && exchange.outgoing.written === "unwritten")) {
+      this.#options.counts.unknownTags++
       return undefined
     }
     this.#exchanges[tag] = undefined
@@ -510,6 +553,7 @@ export class ClientSession {
     this.#options.counts.drains++
     this.#clearLease()
     this.status.set("Busy", this.#nacked("the server is draining", true))
+    this.#options.onDrain?.()
     this.#checkDrained()
   }
 
@@ -526,7 +570,7 @@ export class ClientSession {
     if (this.#phase !== "draining" || this.#outstanding > 0) return
     // The Rdrain goes out first: the server waits for it.
     this.#writer.flush()
-    this.#writer.whenEmpty(() => this.#end(undefined, "drained"))
+    this.#writer.whenEmpty(() => this.#end(undefined, "drained", "drained"))
   }
 
   #onLease(millis: number): void {
@@ -548,18 +592,23 @@ export class ClientSession {
     this.#pings++
     this.#pingOutstanding = true
     this.#pingedAt = this.#options.now()
+    this.#pingBegan = this.#options.counts.elapsed()
     this.#writer.send({ _tag: "Tping", tag: controlTag })
     this.#setTimer(this.#options.pingTimeoutMillis, () => {
       this.#options.counts.pingTimeouts++
       const cause = `no answer to a ping within ${this.#options.pingTimeoutMillis} ms`
       if (handshaking(this.#phase)) return this.#handshakeFailed(cause)
-      this.#end(this.#closed("maybe", cause), cause)
+      this.#end(this.#closed("maybe", cause), cause, "ping_timeout")
     })
   }
 
   #onPong(): void {
     if (!this.#pingOutstanding) return
     this.#pingOutstanding = false
+    const { counts } = this.#options
+    const at = counts.elapsed()
+    this.#pingMillis = at - this.#pingBegan
+    counts.pingLatency?.record(this.#pingMillis, at)
     // Messages keep their order: an answer to a discard sent before the ping would be here.
     for (const [tag, pings] of this.#cut) {
       if (pings === this.#pings) continue
@@ -577,19 +626,22 @@ export class ClientSession {
   #handshakeFailed(cause: unknown): void {
     const phase = cause instanceof Tls.TlsFailed ? "tls" : "handshake"
     const fault = new ConnectFailed({ endpoint: this.#options.endpoint, phase, cause })
-    this.#end(fault, cause)
+    this.#end(fault, cause, "error")
     this.#options.onReady(fault)
   }
 
   #protocolError(what: string, cause?: unknown): void {
     const fault = new ProtocolError({ endpoint: this.#options.endpoint, what, cause })
+    if (this.#phase === "ended") return
+    this.#options.counts.protocolErrors++
     if (handshaking(this.#phase)) return this.#handshakeFailed(fault)
-    this.#end(fault, fault)
+    this.#end(fault, fault, "protocol_error")
   }
 
   /** Ends the session: the status first, so that whoever is sent elsewhere does not come back here; then every call. */
-  #end(fault: RpcError | undefined, cause: unknown): void {
+  #end(fault: RpcError | undefined, cause: unknown, why: SessionEnd): void {
     if (this.#phase === "ended") return
+    if (this.#phase === "draining" && this.#outstanding === 0) this.#options.counts.drained++
     this.#phase = "ended"
     this.#clearTimer()
     this.#clearLease()
@@ -607,7 +659,7 @@ export class ClientSession {
         !unsent && fault?._tag === "ProtocolError" ? fault : this.#closed(unsent ? "no" : "maybe", cause)
       ))
     }
-    this.#options.onEnd()
+    this.#options.onEnd(why, cause)
   }
 
   #closed(reached: "no" | "maybe", cause: unknown): ConnectionClosed {

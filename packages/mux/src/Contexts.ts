@@ -9,7 +9,8 @@ import {
   Destination,
   Dtab,
   RequestHeaders,
-  Trace
+  Trace,
+  type TraceId
 } from "@scales-rpc/core"
 import { type Pair, sameBytes } from "./Message.ts"
 
@@ -189,6 +190,15 @@ export const deadlineOf = (pairs: ReadonlyArray<Pair>): DeadlineTimes | undefine
     if (name.length === Deadline.id.length && knownBy(name)?.key === Deadline) times = decodeDeadline(value)
   }
   return times
+}
+
+/** The trace among the contexts, the last of several; `undefined` when there is none that reads as one. */
+export const traceOf = (pairs: ReadonlyArray<Pair>): TraceId | undefined => {
+  let trace: TraceId | undefined
+  for (const [name, value] of pairs) {
+    if (name.length === Trace.id.length && knownBy(name)?.key === Trace) trace = Trace.decode!(value) ?? trace
+  }
+  return trace
 }
 
 /**

@@ -24,6 +24,14 @@ const copyLimit = 64 * 1024
 
 const nothing = new Uint8Array(0)
 
+/** What writers have handed to their sinks. */
+export interface WriterCounts {
+  /** Messages, whole. */
+  messages: number
+  /** Frames that were not the last of their message. */
+  fragments: number
+}
+
 /** One message on its way out, and the handle to take it back. Not to be queued twice. */
 export class Outgoing {
   readonly message: Sendable
@@ -64,6 +72,7 @@ const bodyLeft = (entry: Outgoing): number => entry.head + entry.payload.length 
  */
 export class FrameWriter {
   readonly #sink: ChunkSink
+  readonly #counts: WriterCounts
   #window = noWindow
   #first: Outgoing | undefined = undefined
   #last: Outgoing | undefined = undefined
@@ -77,8 +86,10 @@ export class FrameWriter {
   #closed = false
   #whenEmpty: Array<() => void> = []
 
-  constructor(sink: ChunkSink) {
+  /** Several may share their counts. */
+  constructor(sink: ChunkSink, counts: WriterCounts = { messages: 0, fragments: 0 }) {
     this.#sink = sink
+    this.#counts = counts
   }
 
   /** How many messages wait, partially written ones included. */
@@ -234,6 +245,7 @@ export class FrameWriter {
     // bytes, and slabs of 16 to 256 KiB handed out piecewise cost the same (measured).
     const batch = Buffer.allocUnsafe(this.#bytes)
     let at = 0
+    this.#counts.messages += this.#count
     for (let entry = this.#first; entry !== undefined;) {
       const message = entry.message
       const payload = entry.payload
@@ -308,10 +320,12 @@ export class FrameWriter {
     this.#detach(entry)
     if (slice === left) {
       entry.written = "written"
+      this.#counts.messages++
       this.#forget(entry)
       entry.onWritten()
       return
     }
+    this.#counts.fragments++
     entry.offset += slice
     entry.written = "partial"
     this.#bytes -= slice

@@ -7,7 +7,10 @@ export interface MuxRequest {
   readonly body: Uint8Array
 }
 
-/** A successful reply. Both are views of what the socket gave: copy what you keep. */
+/**
+ * A successful reply. Both are views of what the socket gave, whose buffer may be much longer and has other replies: copy what you keep,
+ * and do not read `body.buffer` without its offset and length.
+ */
 export interface MuxResponse {
   readonly body: Uint8Array
   readonly contexts: ReadonlyArray<Pair>

@@ -2,7 +2,15 @@
  * An embedded mux server: an Effect for each request, on a TCP port or a Unix socket, for as long as a scope is open. Closing the
  * scope drains it.
  */
-import type { BuildError } from "@scales-rpc/core"
+import {
+  type BuildError,
+  type Observed,
+  ObservedServer,
+  ServerTracing,
+  type ServerTracingOptions,
+  type Tracing,
+  withoutSpan
+} from "@scales-rpc/core"
 import { durationMillis, wholeNumber } from "@scales-rpc/core/options"
 import {
   addressOf,
@@ -15,23 +23,23 @@ import {
 } from "@scales-rpc/core/socket"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import type { X509Certificate } from "node:crypto"
 import type * as Net from "node:net"
-import { TLSSocket } from "node:tls"
 import { noWindow } from "./FrameWriter.ts"
 import { checkedLimits } from "./limitOptions.ts"
 import type { Limits } from "./Message.ts"
-import { type Handler, Requests } from "./ServerRequest.ts"
-import { type ServerCounts, ServerSession } from "./ServerSession.ts"
+import { type Handler, type MuxServerRequest, type RequestFibers, Requests } from "./ServerRequest.ts"
+import { Served, type ServedSession } from "./ServedSession.ts"
+import { ServerSession } from "./ServerSession.ts"
+import { MuxServerCounts, showServer } from "./ServerView.ts"
 import { modeOf, type TlsMode } from "./tlsMode.ts"
 
-/** Options of a server. */
-export interface MuxServerOptions {
+/** Options of a server; its label is `mux` by default. */
+export interface MuxServerOptions extends ServerTracingOptions, ObservedServer.ObservedServerOptions {
   /** The address to listen on. Default 127.0.0.1. */
   readonly host?: string | undefined
   /** Default 0: one that is free, which `address` tells. */
@@ -62,47 +70,17 @@ export interface MuxServerOptions {
    * context. Default: none.
    */
   readonly announce?: ServerAnnounceOptions | ReadonlyArray<ServerAnnounceOptions> | undefined
+  /**
+   * What the span of a request says, where a tracer listens; `undefined`: it has none here, and its handler runs in the span that came. Default: a
+   * span called `mux`, with the destination as `mux.destination`.
+   */
+  readonly span?: ((request: MuxServerRequest) => Tracing.MethodSpan | undefined) | undefined
 }
 
 export { ListenFailed } from "@scales-rpc/core/socket"
 
-/** What a server has seen since it began. */
-export interface MuxServerCounts extends ServerCounts {
-  /** Requests nacked because `maxConcurrent` ran. */
-  concurrencyNacks: number
-  /** Requests refused because their deadline had passed when they came. */
-  expired: number
-  /** Requests nacked because `maxSessions` were open when theirs began. */
-  refusals: number
-  /** Connections cut because they could not be secured. */
-  tlsFailures: number
-}
-
-/** One connection of a client. */
-export interface ServedSession {
-  /** The client's address, `host:port`; empty on a Unix socket. */
-  readonly peer: string
-  /** Whether it is encrypted by now. */
-  readonly secured: boolean
-  /** What the client has shown, and the server has found good; `undefined`: none was shown. */
-  readonly certificate: X509Certificate | undefined
-  /** Requests that have not been answered. */
-  readonly outstanding: number
-  /**
-   * Asks the client to send no more, and waits until the connection has ended; after `timeout` (default: the server's) it
-   * interrupts what still runs. Leaving the wait does not undo the drain.
-   */
-  readonly drain: (timeout?: Duration.Input) => Effect.Effect<void>
-  /** Tells the client how long it may count on this server. */
-  readonly lease: (duration: Duration.Input) => Effect.Effect<void>
-  /** Waits until the client answers a ping. `false`: none could be sent, or the connection ended first. */
-  readonly ping: Effect.Effect<boolean>
-  /** Cuts the connection: a reset where the transport knows one. */
-  readonly destroy: () => void
-}
-
-/** A running server. */
-export interface MuxServerShape {
+/** A running server; `describe` takes it, and shows what it is made of. */
+export interface MuxServerShape extends Observed.Observed {
   /** Where it listens; `path` for a Unix socket. */
   readonly address: { readonly host: string; readonly port: number; readonly path: string | undefined }
   /** The same as a server-set URI: `tcp://127.0.0.1:8080` or `unix:///path`. */
@@ -119,102 +97,19 @@ export interface MuxServerShape {
 
 const refusedSessionMillis = 10_000
 
-type Run = (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+/** The one method of a server whose requests are bytes. */
+const anyMethod = "any"
 
-/** A connection with its session. */
-class Served implements ServedSession {
-  readonly peer: string
-  readonly session: ServerSession
-  /** Where the session's bytes go: what was accepted, or the socket that secures it. */
-  socket: Net.Socket
-  readonly #accepted: Net.Socket
-  readonly #drainMillis: number
-  readonly #run: Run
-  /** Who waits for the connection to end. */
-  #waiting: Array<() => void> = []
-  #ended = false
+/** What makes the handler, once there is something to show it with. */
+type HandlerOf<E, R, E2, R2> = (server: ObservedServer.ObservedServer) => Effect.Effect<Handler<E, R>, E2, R2>
 
-  constructor(socket: Net.Socket, session: ServerSession, drainMillis: number, run: Run) {
-    this.socket = socket
-    this.#accepted = socket
-    this.session = session
-    this.#drainMillis = drainMillis
-    this.#run = run
-    this.peer = addressOf(socket.remoteAddress, socket.remotePort)
-  }
-
-  get secured(): boolean {
-    return this.socket !== this.#accepted
-  }
-
-  get certificate(): X509Certificate | undefined {
-    return this.socket instanceof TLSSocket ? this.socket.getPeerX509Certificate() : undefined
-  }
-
-  get outstanding(): number {
-    return this.session.outstanding
-  }
-
-  /** The connection is gone. */
-  onClose(): void {
-    this.#ended = true
-    const waiting = this.#waiting
-    this.#waiting = []
-    for (const resume of waiting) resume()
-  }
-
-  readonly ended: Effect.Effect<void> = Effect.callback((resume) => {
-    if (this.#ended) return resume(Effect.void)
-    const done = () => resume(Effect.void)
-    this.#waiting.push(done)
-    return Effect.sync(() => {
-      this.#waiting = this.#waiting.filter((other) => other !== done)
-    })
-  })
-
-  /** Interrupts what runs, and lets go of a socket that its peer does not read. */
-  abort(): void {
-    this.session.abort()
-    if (this.socket.writableLength > 0) this.socket.destroy()
-  }
-
-  // Not a race of Effects: a scope that closes because its fiber was interrupted must drain all the same, and cannot interrupt.
-  readonly drain = (timeout?: Duration.Input): Effect.Effect<void> =>
-    Effect.suspend(() => {
-      this.session.drain()
-      if (this.#ended) return Effect.void
-      const millis = timeout === undefined ? this.#drainMillis : Duration.toMillis(Duration.fromInputUnsafe(timeout))
-      const timer = this.#run(Effect.andThen(Effect.sleep(millis), Effect.sync(() => this.abort())))
-      this.#waiting.push(() => timer.interruptUnsafe())
-      return this.ended
-    })
-
-  readonly lease = (duration: Duration.Input): Effect.Effect<void> =>
-    Effect.sync(() => this.session.lease(Duration.toMillis(Duration.fromInputUnsafe(duration))))
-
-  readonly ping: Effect.Effect<boolean> = Effect.raceFirst(
-    Effect.callback<boolean>((resume) => {
-      if (!this.session.ping(() => resume(Effect.succeed(true)))) resume(Effect.succeed(false))
-    }),
-    Effect.as(Effect.suspend(() => this.ended), false)
-  )
-
-  readonly destroy = (): void => {
-    const { remotePort, writableEnded } = this.#accepted
-    // One that has begun to end would be destroyed by a reset and never say that it is closed (Node 24).
-    if (remotePort === undefined || writableEnded) this.#accepted.destroy()
-    else this.#accepted.resetAndDestroy()
-  }
-}
-
-/**
- * Serves `handler` until the scope closes. Then it leaves the server sets that it was announced in; no connection is accepted any more,
- * every client is asked to send no more, requests that run have `drainTimeout` to end, the rest is interrupted, and all sockets are closed.
- */
-const make = <E, R>(
-  handler: Handler<E, R>,
-  options: MuxServerOptions = {}
-): Effect.Effect<MuxServerShape, BuildError | ListenFailed, R | Scope.Scope> =>
+/** `counting`: the handler counts what it serves. */
+const serve = <E, R, E2, R2>(
+  handlerOf: HandlerOf<E, R, E2, R2>,
+  counting: boolean,
+  label: string,
+  options: MuxServerOptions
+): Effect.Effect<MuxServerShape, BuildError | ListenFailed | E2, R | R2 | Scope.Scope> =>
   Effect.gen(function*() {
     const window = yield* wholeNumber("window", options.window, noWindow, 1, noWindow)
     const maxConcurrent = yield* wholeNumber("maxConcurrent", options.maxConcurrent, Number.MAX_SAFE_INTEGER, 0)
@@ -224,39 +119,64 @@ const make = <E, R>(
     const limits = yield* checkedLimits(options.limits)
     const mode = yield* modeOf(options.tls)
     const tls = options.tls === undefined || mode === "off" ? undefined : yield* Tls.server(options.tls)
-    const counts: MuxServerCounts = {
-      sessions: 0,
-      requests: 0,
-      drainNacks: 0,
-      discards: 0,
-      orphanedDiscards: 0,
-      duplicateTags: 0,
-      undecodable: 0,
-      concurrencyNacks: 0,
-      expired: 0,
-      refusals: 0,
-      tlsFailures: 0
-    }
-    const context = yield* Effect.context<R>()
-    const run = Effect.runForkWith(context)
-    const clock = Context.get(context as Context.Context<never>, Clock.Clock)
-    const requests = new Requests(
-      handler,
-      run,
-      () => clock.currentTimeMillisUnsafe(),
-      maxConcurrent,
-      counts,
-      (cause) => void run(Effect.logError("the handler of a request died", cause))
-    )
+    const counts = new MuxServerCounts()
     const served = new Set<Served>()
+    /** Requests that run, or are being interrupted. */
+    const running: RequestFibers<E> = new Set()
     let acceptedSessions = 0
     let closing = false
+    let address: MuxServerShape["address"] | undefined
+    const observed = yield* ObservedServer.make(label, options)
+    yield* showServer(observed, {
+      options,
+      limits,
+      window,
+      maxConcurrent,
+      maxSessions,
+      drainMillis,
+      tls: tls && { mode, ...tls.description },
+      counts,
+      served,
+      accepted: () => acceptedSessions,
+      running: () => running.size,
+      listening: () => closing ? undefined : address
+    })
+    const handler = yield* handlerOf(observed)
+    const context = withoutSpan(yield* Effect.context<R>())
+    const tracing = yield* ServerTracing.make(options, context as Context.Context<never>)
+    const run = Effect.runForkWith(context)
+    const clock = Context.get(context as Context.Context<never>, Clock.Clock)
+    const requests = new Requests({
+      handler,
+      run,
+      fibers: running,
+      now: () => clock.currentTimeMillisUnsafe(),
+      maxConcurrent,
+      counts,
+      onDefect: (cause) => observed.handlerFailed(cause, {}),
+      tracing,
+      span: options.span,
+      counted: counting
+        ? undefined
+        : { stats: observed.calls.of(observed.name, anyMethod), elapsed: observed.elapsed }
+    })
+    if (!counting) {
+      yield* observed.register({
+        role: "service",
+        description: "an Effect for each request",
+        options: {},
+        snapshot: () => observed.calls.snapshot
+      })
+    }
 
     const accept = (accepted: Net.Socket): void => {
       const refused = acceptedSessions >= maxSessions
       const session = new ServerSession({
         connection: {
-          write: (chunk) => connection.socket.write(chunk),
+          write: (chunk) => {
+            counts.sentBytes += chunk.length
+            return connection.socket.write(chunk)
+          },
           end: () => connection.socket.destroySoon(),
           destroy: () => void connection.socket.destroy(),
           pause: () => void connection.socket.pause(),
@@ -273,16 +193,24 @@ const make = <E, R>(
         },
         counts,
         onRequest: (exchange) => refused ? requests.refuse(exchange) : requests.serve(exchange, connection.peer),
+        onFault: (what, why) => {
+          const cause = why instanceof Error ? why.message : String(why)
+          observed.log.say("warning", `a client's session ended: ${what}`, { peer: connection.peer, cause })
+        },
         onEnd: () => {}
       })
-      const connection = new Served(accepted, session, drainMillis, run)
+      const connection = new Served(accepted, session, observed.elapsed(), drainMillis, run)
       served.add(connection)
-      if (!refused) acceptedSessions++
+      if (refused) counts.refusedSessions++
+      else acceptedSessions++
       let fault: unknown
       let detach = () => {}
       /** Gives the session a socket; what it returns takes it away again. */
       const attach = (socket: Net.Socket): () => void => {
-        const onData = (chunk: Uint8Array) => session.receive(chunk)
+        const onData = (chunk: Uint8Array) => {
+          counts.receivedBytes += chunk.length
+          session.receive(chunk)
+        }
         const onDrain = () => session.drained()
         // A client that has closed its half is taken to have left, as Finagle does: replies may never drain.
         const onEnd = () => {
@@ -295,23 +223,26 @@ const make = <E, R>(
         })
         return () => void socket.pause().off("data", onData).off("drain", onDrain).off("end", onEnd)
       }
-      const secure = Effect.suspend(() =>
-        Effect.matchEffect(tls!.secure(accepted), {
-          onSuccess: (socket) =>
-            Effect.sync(() => {
-              attach(socket)
-              session.secured()
-            }),
+      const secure = Effect.suspend(() => {
+        const begunAt = observed.elapsed()
+        return Effect.match(tls!.secure(accepted), {
+          onSuccess: (socket) => {
+            counts.tlsHandshakes++
+            observed.secured(observed.elapsed() - begunAt)
+            attach(socket)
+            session.secured()
+          },
           onFailure: (failed) => {
             fault = failed
             counts.tlsFailures++
-            return Effect.logDebug("a client's connection could not be secured", failed)
+            observed.notSecured(connection.peer, failed)
           }
         })
-      )
+      })
       accepted.on("close", () => {
         served.delete(connection)
         if (!refused) acceptedSessions--
+        observed.connectionEnded(observed.elapsed() - connection.acceptedAt)
         session.closed(fault)
         connection.onClose()
       })
@@ -332,26 +263,56 @@ const make = <E, R>(
     yield* Effect.addFinalizer(() => {
       closing = true
       server.close()
-      return Effect.andThen(
-        Effect.forEach([...served], (connection) => connection.drain(), { concurrency: "unbounded", discard: true }),
-        Effect.suspend(() => Fiber.awaitAll(requests.fibers))
+      return observed.draining(
+        { connections: served.size, running: running.size },
+        () => counts.aborted,
+        Effect.andThen(
+          Effect.forEach([...served], (connection) => connection.drain(), { concurrency: "unbounded", discard: true }),
+          Effect.suspend(() => Fiber.awaitAll(running))
+        )
       )
     })
     const bound = server.address()
-    const address = bound === null || typeof bound === "string"
+    const listening = address = bound === null || typeof bound === "string"
       ? { host: "", port: 0, path: bound ?? options.path }
       : { host: bound.address, port: bound.port, path: undefined }
+    const uri = listening.path === undefined
+      ? `tcp://${addressOf(listening.host, listening.port)}`
+      : `unix://${listening.path}`
+    observed.log.say("info", "listening", { uri })
     // After the finalizer that drains: whoever reads the sets is to have left when the drain sends clients away.
-    const announcements = yield* announceServer(options.announce, address)
+    const announcements = yield* announceServer(options.announce, listening)
     return {
-      address,
-      uri: address.path === undefined ? `tcp://${addressOf(address.host, address.port)}` : `unix://${address.path}`,
+      ...observed,
+      address: listening,
+      uri,
       announcements,
       sessions: () => [...served],
-      outstanding: () => requests.fibers.size,
+      outstanding: () => running.size,
       counts
     }
   })
+
+/**
+ * Serves `handler` until the scope closes. Then it leaves the server sets that it was announced in; no connection is accepted any more,
+ * every client is asked to send no more, requests that run have `drainTimeout` to end, the rest is interrupted, and all sockets are closed.
+ */
+const make = <E, R>(
+  handler: Handler<E, R>,
+  options: MuxServerOptions = {}
+): Effect.Effect<MuxServerShape, BuildError | ListenFailed, R | Scope.Scope> =>
+  serve(() => Effect.succeed(handler), false, "mux", options)
+
+/**
+ * `make` for a protocol on mux, whose handler knows which method a request is of: it counts what it serves in `server.calls`, and registers
+ * itself as a stage. `label` is the default of the option.
+ */
+const makeObserved = <E, R, E2, R2>(
+  handlerOf: HandlerOf<E, R, E2, R2>,
+  label: string,
+  options: MuxServerOptions = {}
+): Effect.Effect<MuxServerShape, BuildError | ListenFailed | E2, R | R2 | Scope.Scope> =>
+  serve(handlerOf, true, label, options)
 
 /**
  * A mux server: `MuxServer.make` as a scoped effect, `MuxServer.layer` as a layer, whose service tells the address and the sessions.
@@ -360,6 +321,8 @@ const make = <E, R>(
  */
 export class MuxServer extends Context.Service<MuxServer, MuxServerShape>()("@scales-rpc/mux/MuxServer") {
   static readonly make = make
+
+  static readonly makeObserved = makeObserved
 
   static readonly layer = <E, R>(
     handler: Handler<E, R>,

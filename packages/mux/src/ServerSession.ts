@@ -7,7 +7,7 @@ import { MuxDecodeError } from "./CodecError.ts"
 import { decode } from "./Decode.ts"
 import { Fragments } from "./Fragments.ts"
 import { FrameReader } from "./FrameReader.ts"
-import { type ChunkSink, FrameWriter } from "./FrameWriter.ts"
+import { type ChunkSink, FrameWriter, type WriterCounts } from "./FrameWriter.ts"
 import { initHeaders, levelOf, negotiateTls, probeText, type SessionTls, tlsLevelOf, windowOf } from "./Handshake.ts"
 import {
   controlTag,
@@ -36,21 +36,33 @@ export interface ServerConnection extends ChunkSink {
 }
 
 /** What sessions have seen. Shared by the sessions of one server. */
-export interface ServerCounts {
+export class ServerCounts {
   /** Sessions begun. */
-  sessions: number
+  sessions = 0
   /** Requests handed to the owner. */
-  requests: number
+  requests = 0
   /** Requests refused because the session is drained. */
-  drainNacks: number
+  drainNacks = 0
   /** Discards of requests that were running, or whose reply had not left. */
-  discards: number
+  discards = 0
   /** Discards of requests that nobody knows. */
-  orphanedDiscards: number
+  orphanedDiscards = 0
   /** Sessions ended because a tag was used twice. */
-  duplicateTags: number
+  duplicateTags = 0
   /** Sessions ended because of bytes that are no mux. */
-  undecodable: number
+  undecodable = 0
+  /** Sessions whose client was asked to send no more. */
+  drains = 0
+  /** Requests that were interrupted because their session was drained for too long. */
+  aborted = 0
+  /** Leases given. */
+  leases = 0
+  /** Pings sent. */
+  pings = 0
+  messagesReceived = 0
+  /** Frames that were not the last of their message. */
+  fragmentsReceived = 0
+  readonly sent: WriterCounts = { messages: 0, fragments: 0 }
 }
 
 /** What a session is made with. */
@@ -67,6 +79,8 @@ export interface ServerSessionOptions {
   readonly counts: ServerCounts
   /** A request has come: to be answered with `exchange.reply`, now or later. */
   readonly onRequest: (exchange: ServerExchange) => void
+  /** The client did what ends its session: in words, and how it was found out. Default: nobody is told. */
+  readonly onFault?: ((what: "protocol error" | "handshake refused", why: unknown) => void) | undefined
   /** The session has ended, every request has been interrupted. Called once; the connection may live on until all is written. */
   readonly onEnd: () => void
 }
@@ -107,7 +121,7 @@ export class ServerSession {
     this.#options = options
     this.#reader = new FrameReader(options.limits)
     this.#fragments = new Fragments(options.limits)
-    this.#writer = new FrameWriter(options.connection)
+    this.#writer = new FrameWriter(options.connection, options.counts.sent)
     options.counts.sessions++
   }
 
@@ -119,6 +133,16 @@ export class ServerSession {
   /** Messages that have not left. */
   get queued(): number {
     return this.#writer.size
+  }
+
+  /** Their bytes. */
+  get queuedBytes(): number {
+    return this.#writer.bytes
+  }
+
+  /** Whether the client was asked to send no more. */
+  get draining(): boolean {
+    return this.#drain !== "none" || this.#phase === "ending"
   }
 
   /** Requests of which only fragments have come. */
@@ -141,6 +165,7 @@ export class ServerSession {
     } catch (error) {
       if (!(error instanceof MuxDecodeError)) throw error
       this.#options.counts.undecodable++
+      this.#options.onFault?.("protocol error", error)
       this.#end({ _tag: "ConnectionLost", cause: error })
       this.#options.connection.destroy()
       return
@@ -179,12 +204,14 @@ export class ServerSession {
     if (this.#phase === "new" || this.#phase === "probed" || this.#phase === "securing") return this.#finish()
     if (this.#phase !== "open" || this.#drain !== "none") return
     this.#drain = "asked"
+    this.#options.counts.drains++
     this.#writer.send({ _tag: "Tdrain", tag: controlTag })
   }
 
   /** Ends it: requests that still run are interrupted. What was queued leaves if the connection takes it now. */
   abort(): void {
     if (this.#phase === "ended") return
+    this.#options.counts.aborted += this.#running
     this.#writer.flush()
     this.#end({ _tag: "DrainTimeout" })
     this.#options.connection.end()
@@ -193,6 +220,7 @@ export class ServerSession {
   /** Tells the client how long it may count on this server, in milliseconds. Nothing is refused when it is over. */
   lease(millis: number): void {
     if (this.#phase !== "open") return
+    this.#options.counts.leases++
     this.#writer.send({ _tag: "Tlease", tag: markerTag, unit: 0, howMuch: BigInt(Math.max(0, Math.floor(millis))) })
   }
 
@@ -200,6 +228,7 @@ export class ServerSession {
   ping(pong: () => void): boolean {
     if (this.#phase !== "open" || this.#pong !== undefined) return false
     this.#pong = pong
+    this.#options.counts.pings++
     this.#writer.send({ _tag: "Tping", tag: controlTag })
     return true
   }
@@ -233,7 +262,11 @@ export class ServerSession {
     if (this.#deaf) return
     const partials = this.#fragments.size
     const whole = this.#fragments.push(type, tag, body)
-    if (whole === undefined) return
+    if (whole === undefined) {
+      this.#options.counts.fragmentsReceived++
+      return
+    }
+    this.#options.counts.messagesReceived++
     const message = decode(type, tag, whole, this.#options.limits)
     // A request of which only a part has come is discarded like any other: its client waits for the tag.
     if (message._tag === "Tdiscarded" && this.#fragments.size < partials) this.#discarded(message.which)
@@ -256,6 +289,7 @@ export class ServerSession {
   }
 
   #refuse(tag: number, why: string): void {
+    this.#options.onFault?.("handshake refused", why)
     this.#writer.send({ _tag: "Rerr", tag, why })
     this.#finish()
   }
@@ -349,6 +383,7 @@ export class ServerSession {
 
   #onDuplicate(tag: number): void {
     this.#options.counts.duplicateTags++
+    this.#options.onFault?.("protocol error", `tag ${tag} was used twice`)
     for (const exchange of this.#exchanges.values()) {
       if (exchange.state !== "running" && exchange.request.tag !== tag) continue
       this.#writer.send({

@@ -7,18 +7,14 @@ export * from "./Fragments.ts"
 export * from "./FrameReader.ts"
 export * from "./FrameWriter.ts"
 export * as Message from "./Message.ts"
+export { table as metricTable } from "./metricTable.ts"
 export { Mux, type MuxRequest, type MuxResponse } from "./Mux.ts"
 export * from "./MuxFailure.ts"
-export {
-  ListenFailed,
-  MuxServer,
-  type MuxServerCounts,
-  type MuxServerOptions,
-  type MuxServerShape,
-  type ServedSession
-} from "./MuxServer.ts"
+export { ListenFailed, MuxServer, type MuxServerOptions, type MuxServerShape } from "./MuxServer.ts"
 export * as MuxTransport from "./MuxTransport.ts"
+export type { ServedSession } from "./ServedSession.ts"
 export { type Interruption, ServerExchange } from "./ServerExchange.ts"
 export { ErrorReply, type Handler, type MuxServerReply, MuxServerRequest, Nack } from "./ServerRequest.ts"
-export { type ServerConnection, type ServerCounts, ServerSession, type ServerSessionOptions } from "./ServerSession.ts"
+export { type ServerConnection, ServerCounts, ServerSession, type ServerSessionOptions } from "./ServerSession.ts"
+export { MuxServerCounts } from "./ServerView.ts"
 export type { TlsMode } from "./tlsMode.ts"

@@ -130,7 +130,7 @@ describe("the context of a request", () => {
     assert.deepStrictEqual(context.get(RequestHeaders), [["a", "b"]])
     assert.strictEqual(context.get(Destination), "/svc/echo")
     assert.deepStrictEqual(context.get(Dtab), [{ prefix: "/a", tree: "/b" }])
-    assert.deepStrictEqual([...context.onward].map(({ key }) => key.id), [Trace.id, Dtab.id])
+    assert.deepStrictEqual([...context.onward].map(({ key }) => key.id), [Dtab.id])
   })
 
   it("keeps what it does not know as bytes, under the spelling received", () => {

@@ -17,7 +17,7 @@ import {
   Nack
 } from "@scales-rpc/mux"
 import { type RawConnection, RawPeer } from "@scales-rpc/mux/testing"
-import { Context, Deferred, Effect, Exit, Fiber, Layer, Logger, Queue, Scope } from "effect"
+import { Context, Deferred, Effect, Exit, Fiber, Layer, Logger, Queue, References, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import * as Net from "node:net"
 import * as Os from "node:os"
@@ -247,13 +247,21 @@ describe("how a handler's end reaches the client", () => {
 
   it.effect("and a defect to the log", () =>
     Effect.gen(function*() {
-      const logged: Array<unknown> = []
+      const logged: Array<readonly [string, unknown, Readonly<Record<string, unknown>>]> = []
+      const logger = Logger.make(({ fiber, logLevel, message }) => {
+        logged.push([logLevel, message, fiber.getRef(References.CurrentLogAnnotations)])
+      })
       yield* Effect.gen(function*() {
         const { client } = yield* open(handler)
         yield* call(client, request(2, "error"))
         yield* call(client, request(2, "defect"))
-      }).pipe(Effect.provide(Logger.layer([Logger.make(({ message }) => void logged.push(message))])))
-      assert.strictEqual(logged.length, 1)
+      }).pipe(Effect.provide(Logger.layer([logger])))
+      const died = logged.filter(([level]) => level === "Error")
+      assert.strictEqual(died.length, 1)
+      const [, message, annotations] = died[0]!
+      assert.deepStrictEqual(message, ["a handler died"])
+      assert.strictEqual(annotations["server"], "mux")
+      assert.match(String(annotations["cause"]), /RangeError: broke/)
     }))
 
   it.effect("to a Treq, without flags", () =>
@@ -310,7 +318,8 @@ describe("what a handler is told", () => {
             request.deadline,
             settings.deadline,
             settings.context.get(ClientId),
-            settings.context.get(Trace)!.traceId
+            settings.context.get(Trace),
+            (yield* Effect.currentParentSpan).traceId
           )
           inbound!.setReplyHeaders([["served-by", "test"]])
           return { body: none, contexts: [[utf8("own"), utf8("context")]] }
@@ -339,7 +348,8 @@ describe("what a handler is told", () => {
         5000,
         5000,
         undefined,
-        3n
+        undefined,
+        "00000000000000000000000000000003"
       ])
       assert.deepStrictEqual(reply.contexts.map(([key]) => text(key)), [
         "own",

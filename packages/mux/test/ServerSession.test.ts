@@ -6,7 +6,7 @@ import {
   FrameReader,
   type Message,
   type ServerConnection,
-  type ServerCounts,
+  ServerCounts,
   type ServerExchange,
   ServerSession
 } from "@scales-rpc/mux"
@@ -74,15 +74,7 @@ const harness = (options?: {
 }): Harness => {
   const connection = new Connection()
   const exchanges: Array<ServerExchange> = []
-  const counts: ServerCounts = {
-    sessions: 0,
-    requests: 0,
-    drainNacks: 0,
-    discards: 0,
-    orphanedDiscards: 0,
-    duplicateTags: 0,
-    undecodable: 0
-  }
+  const counts = new ServerCounts()
   let ends = 0
   const session = new ServerSession({
     connection,

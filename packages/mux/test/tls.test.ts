@@ -289,7 +289,7 @@ describe("a client that negotiates TLS", () => {
         tls: { ...own, ca: authority.certificate, passphrase: "open sesame" }
       })
       assert.strictEqual(yield* text("hi"), "hi")
-      assert.deepStrictEqual(transport.options["tls"], {
+      assert.deepStrictEqual(transport.options["tls"]!.value, {
         mode: "always",
         ca: "text",
         certificate: "text",

@@ -11,8 +11,10 @@ import {
   type Family,
   InvalidOption,
   type MessageSink,
+  Metrics,
   type RpcError,
-  type Stack,
+  Stack,
+  Tracing,
   Unsendable
 } from "@scales-rpc/core"
 import type * as Duration from "effect/Duration"
@@ -22,6 +24,7 @@ import * as Layer from "effect/Layer"
 import { ThriftEncodeError } from "./errors.ts"
 import { checkedLimits } from "./internal/limitOptions.ts"
 import { checkedServiceName } from "./internal/serviceName.ts"
+import { table } from "./metricTable.ts"
 import type { Limits, Protocol, ProtocolReader, ProtocolWriter } from "./Protocol.ts"
 import * as Protocols from "./Protocols.ts"
 import {
@@ -93,6 +96,7 @@ export const client = <Self, Id extends string, Client, FamilyId extends string,
       const { dispatch } = yield* Dispatcher.make({
         service: service.key,
         timeout: options.timeout ?? "60 seconds",
+        given: options,
         context: options.context
       })
       const limits = yield* checkedLimits("limits", options.limits)
@@ -101,6 +105,7 @@ export const client = <Self, Id extends string, Client, FamilyId extends string,
         ? limits
         : { ...limits, multiplexed: yield* checkedServiceName("multiplexed", options.multiplexed) }
       const serializer = new Serializer(sink, reader(limits), writer(written))
+      yield* Metrics.show(yield* Stack, ...serializer.series(service.key))
       if (![undefined, "refuse", "await"].includes(options.oneway)) {
         return yield* new InvalidOption({ option: "oneway", got: options.oneway, expected: `"refuse" or "await"` })
       }
@@ -108,7 +113,12 @@ export const client = <Self, Id extends string, Client, FamilyId extends string,
       const answered = family.id !== ThriftWire.id
       const methods: Record<string, (...args: ReadonlyArray<unknown>) => Effect.Effect<unknown, unknown>> = {}
       for (const method of service.definition.methods.values()) {
-        const called = { name: method.name, idempotent: idempotent.has(method.name), classify: classifyExit }
+        const called = {
+          name: method.name,
+          idempotent: idempotent.has(method.name),
+          classify: classifyExit,
+          span: Tracing.rpcSpan("thrift", service.definition.name, method.name)
+        }
         methods[method.name] = method.oneway && answered && options.oneway !== "await"
           ? () =>
             Effect.fail(
@@ -147,6 +157,10 @@ class Serializer {
   readonly #reader: ProtocolReader
   readonly #writer: ProtocolWriter
   #sequenceId = 0
+  #requestBytes = 0
+  #responseBytes = 0
+  #serializationFailures = 0
+  #deserializationFailures = 0
   /** The direct way down, if there is one. */
   readonly direct: Direct.Direct<ThriftRequest, ThriftResponse, RpcError> | undefined
 
@@ -159,6 +173,16 @@ class Serializer {
     this.direct = Direct.through(sink)
     this.#reader = reader
     this.#writer = writer
+  }
+
+  series(service: string): ReadonlyArray<Metrics.Series> {
+    const attributes = { service }
+    return [
+      Metrics.value(table["scales.thrift.request_payload_bytes"], () => this.#requestBytes, attributes),
+      Metrics.value(table["scales.thrift.response_payload_bytes"], () => this.#responseBytes, attributes),
+      Metrics.value(table["scales.thrift.serialization_failures"], () => this.#serializationFailures, attributes),
+      Metrics.value(table["scales.thrift.deserialization_failures"], () => this.#deserializationFailures, attributes)
+    ]
   }
 
   send(method: MethodDefinition, args: ReadonlyArray<unknown>, call: Call): Effect.Effect<unknown, unknown> {
@@ -185,7 +209,10 @@ class Serializer {
       done(exit._tag === "Success" ? this.#decode(method, exit.value.body) : exit)
     })
     // It goes by `send`, with the same number.
-    if (!begun && this.#sequenceId === request.sequenceId) this.#sequenceId = before
+    if (!begun && this.#sequenceId === request.sequenceId) {
+      this.#sequenceId = before
+      this.#requestBytes -= request.body.length
+    }
     return begun
   }
 
@@ -194,20 +221,25 @@ class Serializer {
     try {
       this.#writer.reset()
       method.encodeCall(sequenceId, args, this.#writer)
-      return { body: this.#writer.take(), method: method.name, sequenceId, oneway: method.oneway }
+      const body = this.#writer.take()
+      this.#requestBytes += body.length
+      return { body, method: method.name, sequenceId, oneway: method.oneway }
     } catch (error) {
+      this.#serializationFailures++
       if (error instanceof ThriftEncodeError) return error
       throw error
     }
   }
 
   #decode(method: MethodDefinition, body: Uint8Array): Reply {
+    this.#responseBytes += body.length
     // A oneway method that is answered is answered with nothing.
     if (method.oneway && body.length === 0) return Exit.void
     const reader = this.#reader
     try {
       return decodeReply(method, reader.reset(body))
     } catch (error) {
+      this.#deserializationFailures++
       return Exit.fail(protocolErrorOf(error, reader))
     }
   }

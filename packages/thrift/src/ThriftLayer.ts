@@ -5,9 +5,8 @@
  *     const EchoLive = Thrift.layer(Echo, { uri: "tcp://localhost:9090" })
  */
 import { type BuildError, ReadyMade, type RpcError, WatermarkPool } from "@scales-rpc/core"
-import * as Config from "effect/Config"
-import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
+import type * as Config from "effect/Config"
+import type * as Layer from "effect/Layer"
 import { client, type ThriftClientOptions } from "./ThriftClient.ts"
 import type { ThriftService } from "./ThriftService.ts"
 import * as ThriftTransport from "./ThriftTransport.ts"
@@ -87,4 +86,4 @@ export const layerConfig = <Self, Id extends string, Client>(
   service: ThriftService<Self, Id, Client>,
   config: Config.Wrap<ThriftOptions & { readonly uri: string }>
 ): Layer.Layer<Self, BuildError | RpcError | Config.ConfigError> =>
-  Layer.unwrap(Effect.map(Config.unwrap(config), (options) => layer(service, options)))
+  ReadyMade.fromConfig(config, (options) => layer(service, options))

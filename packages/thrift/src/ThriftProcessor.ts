@@ -2,7 +2,7 @@
  * The server's half of a service: a request's bytes to its handler, what the handler ends with to the bytes of the reply. What each
  * failure becomes is what Finagle's server makes of it.
  */
-import { InvalidOption } from "@scales-rpc/core"
+import { type CallStats, InvalidOption, type ObservedServer, tagOf, Tracing, withServerSpan } from "@scales-rpc/core"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -34,6 +34,8 @@ export interface ProcessorOptions<E> {
   readonly limits?: Limits | undefined
   /** What requests and replies are written in. Default `Protocols.binary`. */
   readonly protocol?: Protocol | undefined
+  /** The server that shows what is served: calls are counted there by method, and failures logged. Default: only logged. */
+  readonly observed?: Pick<ObservedServer.ObservedServer, "name" | "calls" | "handlerFailed"> | undefined
 }
 
 /** Implements one method: arguments in, an effect of the result out. */
@@ -61,7 +63,11 @@ export const make = <E = never, R = never>(
   handlers: Readonly<Record<string, Handler<R>>>,
   options: ProcessorOptions<E> = {}
 ): Effect.Effect<Processor<E, R>, InvalidOption> =>
-  processorOf(servedBy({ definition, handlers }, (method) => method), (name) => name, options)
+  processorOf(
+    servedBy({ definition, handlers }, definition.name, (method) => method),
+    (name) => name,
+    options
+  )
 
 /** Options of a processor of several services. */
 export interface MultiplexedOptions<E> extends ProcessorOptions<E> {
@@ -81,7 +87,7 @@ export const multiplexed = <E = never, R = never>(
     const served = new Map<string, Served<R>>()
     for (const [name, service] of Object.entries(services)) {
       yield* checkedServiceName("services", name)
-      for (const [key, method] of servedBy(service, (method) => Multiplexed.prefixed(name, method))) {
+      for (const [key, method] of servedBy(service, name, (method) => Multiplexed.prefixed(name, method))) {
         served.set(key, method)
       }
     }
@@ -94,7 +100,7 @@ export const multiplexed = <E = never, R = never>(
           expected: `one of ${Object.keys(services).join(", ")}`
         })
       }
-      for (const [key, method] of servedBy(service, (method) => method)) served.set(key, method)
+      for (const [key, method] of servedBy(service, options.unnamed, (method) => method)) served.set(key, method)
     }
     return yield* processorOf(served, (name) => Multiplexed.split(name).method, options)
   })
@@ -103,18 +109,60 @@ export const multiplexed = <E = never, R = never>(
 interface Served<R> extends Implementation<R> {
   readonly method: MethodDefinition
   readonly handler: Handler<R>
+  readonly span: Tracing.MethodSpan
+  /** What its service is served as. */
+  readonly service: string
+  /** From its first call on, where calls are counted. */
+  stats: CallStats | undefined
+}
+
+/** What a client asked for that there is none of: its own words are no method of the server's. */
+const unknown = "unknown"
+
+/** One call that is counted. */
+class CountedCall {
+  /** The tag of what it is answered with, where that is not what it ends with. */
+  error: string | undefined = undefined
+  readonly #stats: CallStats
+  readonly #elapsed: () => number
+  readonly #begunAt: number
+
+  constructor(stats: CallStats, elapsed: () => number) {
+    this.#stats = stats
+    this.#elapsed = elapsed
+    this.#begunAt = elapsed()
+    stats.began()
+  }
+
+  readonly ended = (exit: Exit.Exit<unknown, unknown>): undefined => {
+    const at = this.#elapsed()
+    const error = Exit.isSuccess(exit) ? this.error : tagOf(exit.cause)
+    this.#stats.ended(error, at - this.#begunAt, at)
+    return undefined
+  }
 }
 
 /** The methods of a service that are implemented, by their names in calls. */
 const servedBy = <R>(
   implementation: Implementation<R>,
+  service: string,
   nameOf: (method: string) => string
 ): ReadonlyMap<string, Served<R>> => {
   const { definition, handlers } = implementation
   const served = new Map<string, Served<R>>()
   for (const [name, method] of definition.methods) {
     const handler = handlers[name]
-    if (handler !== undefined) served.set(nameOf(name), { definition, handlers, method, handler })
+    if (handler !== undefined) {
+      served.set(nameOf(name), {
+        definition,
+        handlers,
+        method,
+        handler,
+        span: Tracing.rpcSpan("thrift", definition.name, name),
+        service,
+        stats: undefined
+      })
+    }
   }
   return served
 }
@@ -129,6 +177,9 @@ const processorOf = <E, R>(
     const protocol = options.protocol ?? Protocols.binary
     const reader = protocol.reader(limits)
     const writer = protocol.writer(limits)
+    const { observed } = options
+    const statsOf = (called: Served<R>): CallStats | undefined =>
+      observed && (called.stats ??= observed.calls.of(called.service, called.method.name))
 
     const applicationException = (
       method: string,
@@ -139,6 +190,7 @@ const processorOf = <E, R>(
 
     /** A call of a method that there is none of. */
     const unknownMethod = (name: string, sequenceId: number): Effect.Effect<Uint8Array, ThriftProtocolError> => {
+      observed?.calls.of(observed.name, unknown).refused("UnknownMethod")
       const message = `Invalid method name: '${shownName(name)}'`
       try {
         return Effect.succeed(applicationException(replyName(name), sequenceId, "UNKNOWN_METHOD", message))
@@ -153,14 +205,20 @@ const processorOf = <E, R>(
 
     /** What the method's caller is not told of in detail is logged here. */
     const internalError = (
-      { definition, method }: Served<R>,
+      { definition, method, service }: Served<R>,
       sequenceId: number,
       cause: Cause.Cause<unknown>,
-      error: unknown
+      error: unknown,
+      counted: CountedCall | undefined
     ): Effect.Effect<Uint8Array> => {
       const message = `Internal error processing ${method.name}: '${textOf(error)}'`
       const reply = applicationException(method.name, sequenceId, "INTERNAL_ERROR", message)
-      return Effect.as(Effect.logError(`${definition.name}.${method.name}: internal error`, cause), reply)
+      if (counted !== undefined) counted.error = tagOf(cause)
+      if (observed === undefined) {
+        return Effect.as(Effect.logError(`${definition.name}.${method.name}: internal error`, cause), reply)
+      }
+      observed.handlerFailed(cause, { service, method: method.name })
+      return Effect.succeed(reply)
     }
 
     const result = (method: MethodDefinition, sequenceId: number, value: unknown): Uint8Array => {
@@ -180,7 +238,8 @@ const processorOf = <E, R>(
     const answer = (
       called: Served<R>,
       sequenceId: number,
-      exit: Exit.Exit<unknown, unknown>
+      exit: Exit.Exit<unknown, unknown>,
+      counted: CountedCall | undefined
     ): Effect.Effect<Uint8Array, E> => {
       const { method } = called
       try {
@@ -191,11 +250,14 @@ const processorOf = <E, R>(
         const error = Cause.isFailReason(reason) ? reason.error : reason.defect
         if (options.passes?.(error) === true) return Effect.fail(error)
         const reply = Cause.isFailReason(reason) ? declared(method, sequenceId, error) : undefined
-        return reply === undefined ? internalError(called, sequenceId, cause, error) : Effect.succeed(reply)
+        if (reply === undefined) return internalError(called, sequenceId, cause, error, counted)
+        // As its caller counts it.
+        if (counted !== undefined) counted.error = "ThriftException"
+        return Effect.succeed(reply)
       } catch (error) {
         // What the handler gave cannot be written: its error.
         if (!(error instanceof ThriftEncodeError)) throw error
-        return internalError(called, sequenceId, Cause.fail(error), error)
+        return internalError(called, sequenceId, Cause.fail(error), error, counted)
       }
     }
 
@@ -220,21 +282,25 @@ const processorOf = <E, R>(
       }
       const found = served.get(name)
       if (found === undefined) return unknownMethod(name, sequenceId)
-      const { handler, handlers, method } = found
+      const { handler, handlers, method, span } = found
       let args: Array<unknown>
       try {
         args = method.decodeArguments(reader)
       } catch (cause) {
         const error = protocolErrorOf(cause, reader)
+        statsOf(found)?.refused(error._tag)
         // Scrooge answers its TProtocolException so, and hands a TTransportException, the end of the bytes, to the wire.
         return error.reason === "Truncated"
           ? Effect.fail(error)
           : Effect.succeed(applicationException(name, sequenceId, "PROTOCOL_ERROR", error.message))
       }
-      return Effect.flatMap(
-        Effect.exit(Effect.suspend(() => handler.apply(handlers, args))),
-        (exit) => answer(found, sequenceId, exit)
+      const stats = statsOf(found)
+      const counted = stats && new CountedCall(stats, observed!.calls.elapsed)
+      const answered = Effect.flatMap(
+        Effect.exit(withServerSpan(span, () => handler.apply(handlers, args))),
+        (exit) => answer(found, sequenceId, exit, counted)
       )
+      return counted === undefined ? answered : Effect.onExitPrimitive(answered, counted.ended)
     }
     return { process: (body) => Effect.suspend(() => process(body)) }
   })

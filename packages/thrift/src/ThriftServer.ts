@@ -6,7 +6,15 @@
  * A client's requests may run at once, and are answered in their order. What a handler ends with reaches its caller as
  * `ThriftProcessor` says; a oneway call is answered with nothing, however it ends.
  */
-import type { BuildError, InvalidOption } from "@scales-rpc/core"
+import {
+  type BuildError,
+  type InvalidOption,
+  type Observed,
+  ObservedServer,
+  ServerTracing,
+  type ServerTracingOptions,
+  withoutSpan
+} from "@scales-rpc/core"
 import { durationMillis, wholeNumber } from "@scales-rpc/core/options"
 import {
   addressOf,
@@ -33,6 +41,7 @@ import { checkedLimits } from "./internal/limitOptions.ts"
 import { closeIdle, type Connection, Served } from "./internal/ServedConnection.ts"
 import { type ConnectionCounts, ServerConnection } from "./internal/ServerConnection.ts"
 import { ServerRequests } from "./internal/ServerRequests.ts"
+import { type Services, showServer } from "./internal/ServerView.ts"
 import * as Multiplexed from "./Multiplexed.ts"
 import type { Limits, Protocol } from "./Protocol.ts"
 import * as Protocols from "./Protocols.ts"
@@ -43,8 +52,8 @@ import type { HandlersOf, ThriftService } from "./ThriftService.ts"
 export { ListenFailed } from "@scales-rpc/core/socket"
 export type { Connection } from "./internal/ServedConnection.ts"
 
-/** Options of a server. */
-export interface ThriftServerOptions {
+/** Options of a server; its label is the service's name by default, with several services `thrift`. */
+export interface ThriftServerOptions extends ServerTracingOptions, ObservedServer.ObservedServerOptions {
   /** The address to listen on. Default 127.0.0.1. */
   readonly host?: string | undefined
   /** Default 0: one that is free, which `address` tells. */
@@ -100,10 +109,14 @@ export interface ThriftServerCounts extends ConnectionCounts {
   idle: number
   /** Requests that were not run because their deadline had passed when they came. */
   expired: number
+  /** Connections that were secured. */
+  tlsHandshakes: number
+  /** Bytes that came; within TLS, where there is any. */
+  receivedBytes: number
 }
 
-/** A running server. */
-export interface Shape {
+/** A running server; `describe` takes it, and shows what it is made of. */
+export interface Shape extends Observed.Observed {
   /** Where it listens; `path` for a Unix socket. */
   readonly address: { readonly host: string; readonly port: number; readonly path: string | undefined }
   /** The same as a server-set URI: `tcp://127.0.0.1:9090` or `unix:///path`. */
@@ -166,6 +179,7 @@ const serve = <R>(
     options: ThriftProcessor.ProcessorOptions<never>
   ) => Effect.Effect<ThriftProcessor.Processor<never, R>, InvalidOption>,
   oneways: ReadonlySet<string>,
+  services: Services,
   options: ThriftServerOptions
 ): Effect.Effect<Shape, BuildError | ListenFailed, Exclude<R, Scope.Scope> | Scope.Scope> =>
   Effect.gen(function*() {
@@ -187,16 +201,45 @@ const serve = <R>(
       expired: 0,
       upgrades: 0,
       oversized: 0,
-      undecodable: 0
+      undecodable: 0,
+      drains: 0,
+      aborted: 0,
+      tlsHandshakes: 0,
+      receivedBytes: 0,
+      sentBytes: 0
     }
-    const context = yield* Effect.context<Exclude<R, Scope.Scope>>()
+    const served = new Set<Served>()
+    /** Sockets that are not secured yet, by the fibers that do it. */
+    const securing = new Map<Net.Socket, Fiber.Fiber<void>>()
+    let closing = false
+    let address: Shape["address"] | undefined
+    const observed = yield* ObservedServer.make(services.label, options)
+    const fibers = new Set<Fiber.Fiber<Uint8Array, ThriftProtocolError>>()
+    yield* showServer(observed, {
+      options,
+      framing,
+      protocol,
+      services,
+      limits,
+      maxConnections,
+      maxPipelined,
+      idleMillis,
+      drainMillis,
+      tls: tls?.description,
+      counts,
+      served,
+      securing: () => securing.size,
+      running: () => fibers.size,
+      listening: () => closing ? undefined : address
+    })
+    const context = withoutSpan(yield* Effect.context<Exclude<R, Scope.Scope>>())
+    const tracing = yield* ServerTracing.make(options, context as Context.Context<never>)
     const run = Effect.runForkWith(context)
     const clock = Context.get(context as Context.Context<never>, Clock.Clock)
     const now = () => clock.currentTimeMillisUnsafe()
-    const fibers = new Set<Fiber.Fiber<Uint8Array, ThriftProtocolError>>()
     const requests = new Map<Protocol, ServerRequests<R>>()
     for (const spoken of protocol === "auto" ? detectable : [protocol]) {
-      const processor = yield* processorOf({ limits, protocol: spoken })
+      const processor = yield* processorOf({ limits, protocol: spoken, observed })
       requests.set(
         spoken,
         new ServerRequests(spoken, processor, {
@@ -205,15 +248,12 @@ const serve = <R>(
           oneways,
           limits,
           now,
+          tracing,
           counts,
-          log: (effect) => void run(effect)
+          onDefect: observed.handlerFailed
         })
       )
     }
-    const served = new Set<Served>()
-    /** Sockets that are not secured yet, by the fibers that do it. */
-    const securing = new Map<Net.Socket, Fiber.Fiber<void>>()
-    let closing = false
 
     const begin = (socket: Net.Socket): void => {
       // It may have ended while it was secured: nothing would tell.
@@ -230,11 +270,17 @@ const serve = <R>(
         maxPipelined,
         upgrade: options.upgrade ?? true,
         counts,
-        now
+        now,
+        onFault: (cause) => {
+          observed.log.say("warning", "a client's connection ended: protocol error", { peer: connection.peer, cause })
+        }
       })
-      const entry = new Served(socket, connection, drainMillis, run)
+      const entry = new Served(socket, connection, observed.elapsed(), drainMillis, run)
       served.add(entry)
-      socket.on("data", (chunk: Buffer) => connection.receive(chunk))
+      socket.on("data", (chunk: Buffer) => {
+        counts.receivedBytes += chunk.length
+        connection.receive(chunk)
+      })
       socket.on("drain", () => connection.drained())
       socket.on("end", () => connection.clientEnded())
       // What follows is its end.
@@ -243,6 +289,7 @@ const serve = <R>(
         served.delete(entry)
         connection.closed()
         entry.onClose()
+        observed.connectionEnded(observed.elapsed() - entry.begunAt)
       })
     }
 
@@ -254,17 +301,20 @@ const serve = <R>(
         return void socket.destroy()
       }
       if (tls === undefined) return begin(socket)
+      const peer = addressOf(socket.remoteAddress, socket.remotePort)
+      const begunAt = observed.elapsed()
       const fiber = run(
-        Effect.matchEffect(tls.secure(socket), {
-          onSuccess: (secured) =>
-            Effect.sync(() => {
-              securing.delete(socket)
-              begin(secured)
-            }),
+        Effect.match(tls.secure(socket), {
+          onSuccess: (secured) => {
+            securing.delete(socket)
+            counts.tlsHandshakes++
+            observed.secured(observed.elapsed() - begunAt)
+            begin(secured)
+          },
           onFailure: (failed) => {
             securing.delete(socket)
             counts.insecure++
-            return Effect.logDebug("a client's connection could not be secured", failed)
+            observed.notSecured(peer, failed)
           }
         })
       )
@@ -282,29 +332,40 @@ const serve = <R>(
         const timer = run(Effect.andThen(
           Effect.sleep(drainMillis),
           Effect.sync(() => {
+            const aborted = counts.aborted + fibers.size
             for (const { connection } of served) connection.abort()
             for (const fiber of fibers) fiber.interruptUnsafe()
+            counts.aborted = aborted
           })
         ))
         const ending = [...served].map(({ connection, ended }) => {
           connection.drain()
           return ended
         })
-        return Effect.all(ending, { discard: true }).pipe(
-          Effect.andThen(Effect.suspend(() => Fiber.awaitAll([...fibers, ...securing.values()]))),
-          Effect.andThen(Effect.sync(() => timer.interruptUnsafe()))
+        return observed.draining(
+          { connections: ending.length, running: fibers.size },
+          () => counts.aborted,
+          Effect.all(ending, { discard: true }).pipe(
+            Effect.andThen(Effect.suspend(() => Fiber.awaitAll([...fibers, ...securing.values()]))),
+            Effect.andThen(Effect.sync(() => timer.interruptUnsafe()))
+          )
         )
       })
     )
     const bound = server.address()
-    const address = bound === null || typeof bound === "string"
+    const listening = address = bound === null || typeof bound === "string"
       ? { host: "", port: 0, path: bound ?? options.path }
       : { host: bound.address, port: bound.port, path: undefined }
+    const uri = listening.path === undefined
+      ? `tcp://${addressOf(listening.host, listening.port)}`
+      : `unix://${listening.path}`
+    observed.log.say("info", "listening", { uri })
     // After the finalizer that drains: whoever reads the sets is to have left when the drain sends clients away.
-    const announcements = yield* announceServer(options.announce, address)
+    const announcements = yield* announceServer(options.announce, listening)
     return {
-      address,
-      uri: address.path === undefined ? `tcp://${addressOf(address.host, address.port)}` : `unix://${address.path}`,
+      ...observed,
+      address: listening,
+      uri,
       announcements,
       connections: () => [...served],
       outstanding: () => fibers.size,
@@ -327,6 +388,7 @@ export const make = <Self, Id extends string, Client, H extends HandlersOf<Clien
   return serve<NeedsOf<H>>(
     (options) => ThriftProcessor.make(definition, served, options),
     new Set(onewaysOf(definition, (method) => method)),
+    { label: definition.name, methods: { [definition.name]: Object.keys(handlers) } },
     options
   )
 }
@@ -344,6 +406,12 @@ export const makeMultiplexed = <R = never>(
   return serve<R>(
     (options) => ThriftProcessor.multiplexed(services, { ...options, unnamed }),
     new Set(oneways),
+    {
+      label: "thrift",
+      methods: Object.fromEntries(
+        Object.entries(services).map(([name, { handlers }]) => [name, Object.keys(handlers)])
+      )
+    },
     options
   )
 }

@@ -2,17 +2,31 @@
  * Opens plain Thrift connections over TCP or Unix sockets, secured if wanted: connect, Twitter's upgrade if it is asked for, each step
  * bounded in time. A connection carries one call at a time, and belongs under a pool that keeps to that (`WatermarkPool`).
  */
-import { type Endpoint, type InvalidOption, type RpcError, Stack, type StackShape } from "@scales-rpc/core"
+import {
+  Describe,
+  type Endpoint,
+  type InvalidOption,
+  Metrics,
+  type RpcError,
+  Stack,
+  type StackShape
+} from "@scales-rpc/core"
 import { durationMillis } from "@scales-rpc/core/options"
-import { Socket, Tls } from "@scales-rpc/core/socket"
+import { type CountedConnection, Socket, Tls, TransportStats } from "@scales-rpc/core/socket"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Net from "node:net"
-import { ClientConnection, type ConnectionCounts } from "./internal/ClientConnection.ts"
+import {
+  ClientConnection,
+  type ConnectionCounts,
+  type ConnectionEnd,
+  connectionEnds
+} from "./internal/ClientConnection.ts"
 import { checkedFraming, type Framing, splitter } from "./internal/Framing.ts"
 import { checkedLimits } from "./internal/limitOptions.ts"
 import { UpgradeCodec } from "./internal/UpgradeCodec.ts"
+import { table } from "./metricTable.ts"
 import type { Limits, Protocol, ProtocolReader } from "./Protocol.ts"
 import * as Protocols from "./Protocols.ts"
 import { checkedUpgrade, type ThriftUpgradeOptions } from "./ThriftUpgrade.ts"
@@ -53,21 +67,32 @@ interface Shared {
   readonly reader: ProtocolReader
   readonly upgrade: UpgradeCodec | undefined
   readonly counts: ConnectionCounts
-  readonly connections: Map<ClientConnection, Endpoint>
+  readonly stats: TransportStats<ConnectionEnd>
+  readonly connections: Map<ClientConnection, Opened>
 }
 
-const connect = (shared: Shared, endpoint: Endpoint) =>
+/** A connection as it is shown. */
+interface Opened {
+  readonly endpoint: Endpoint
+  readonly counted: CountedConnection<ConnectionEnd>
+}
+
+const connect = (shared: Shared, endpoint: Endpoint, counted: CountedConnection<ConnectionEnd>) =>
   Effect.gen(function*() {
     const { connectTimeoutMillis, tls } = shared
     let receive: (chunk: Buffer) => void = () => {}
-    const socket = yield* Socket.open(endpoint, { connectTimeoutMillis, tls, onRead: (chunk) => receive(chunk) })
+    const socket = yield* counted.socket(endpoint, { connectTimeoutMillis, tls, onRead: (chunk) => receive(chunk) })
+    const turn = yield* Socket.turn
     const connection = yield* Effect.acquireRelease(
       Effect.callback<ClientConnection, RpcError>((resume) => {
-        const connection = join(shared, endpoint, socket, (fault) => {
+        const connection = join(shared, { endpoint, counted }, socket, turn, (fault) => {
           resume(fault === undefined ? Effect.succeed(connection) : Effect.fail(fault))
         })
-        shared.connections.set(connection, endpoint)
-        receive = (chunk) => connection.receive(chunk)
+        shared.connections.set(connection, { endpoint, counted })
+        receive = (chunk) => {
+          shared.stats.receivedBytes += chunk.length
+          connection.receive(chunk)
+        }
         socket.resume()
         connection.start()
         // Broken between its connecting and now: nobody will say so again.
@@ -83,14 +108,20 @@ const connect = (shared: Shared, endpoint: Endpoint) =>
 /** Joins a socket and a connection. */
 const join = (
   shared: Shared,
-  endpoint: Endpoint,
+  { counted, endpoint }: Opened,
   socket: Net.Socket,
+  turn: (f: () => void) => void,
   onReady: (fault: RpcError | undefined) => void
 ): ClientConnection => {
-  const { connectTimeoutMillis, framing, limits, protocol, stack } = shared
+  const { connectTimeoutMillis, framing, limits, protocol, stack, stats } = shared
   const connection = new ClientConnection({
     endpoint,
-    sink: { write: (chunks, left) => write(socket, chunks, left) },
+    sink: {
+      write: (chunks, left) => {
+        for (let i = 0; i < chunks.length; i++) stats.sentBytes += chunks[i]!.length
+        write(socket, chunks, left)
+      }
+    },
     framing,
     splitter: splitter(framing, protocol, limits.maxMessageBytes, limits.maxDepth),
     reader: shared.reader,
@@ -98,15 +129,29 @@ const join = (
     upgradeTimeoutMillis: connectTimeoutMillis,
     now: stack.now,
     deadlines: stack.deadlines,
+    turn,
     counts: shared.counts,
-    onReady,
+    onReady: (fault) => {
+      if (fault === undefined) counted.made()
+      else {
+        stack.log.say("warning", "no Thrift connection with a server", { endpoint: endpoint.key, cause: fault.message })
+      }
+      onReady(fault)
+    },
     onGivenUp: () => {
       // A server takes a plain end for one of the client's half, and runs the call on: a reset says that nobody waits for the reply.
       // (TLS sockets and Unix sockets have none.)
       if (socket.remotePort !== undefined && !("encrypted" in socket)) socket.resetAndDestroy()
     },
-    onEnd: () => {
+    onEnd: (why, cause) => {
       shared.connections.delete(connection)
+      counted.closed(why)
+      if (why === "protocol_error") {
+        const what = "a server broke the Thrift protocol"
+        const text = cause instanceof Error ? cause.message : String(cause)
+        stack.faults.note({ endpoint: endpoint.key, what, cause: text })
+        stack.log.say("warning", what, { endpoint: endpoint.key, cause: text })
+      }
       // Half a request is of no use to anybody.
       socket.destroy()
     }
@@ -167,22 +212,48 @@ export const layer = (
         reader: protocol.reader(limits),
         upgrade: upgrade && new UpgradeCodec(protocol.writer(limits), upgrade.clientId, stack.random),
         counts,
+        stats: new TransportStats(stack, connectionEnds),
         connections: new Map()
       }
       yield* stack.register({
         role: "transport",
         description: "plain Thrift over sockets, one call at a time on each",
-        options: { framing, protocol: protocol.name, connectTimeoutMillis, tls: tls?.description, limits, upgrade },
+        options: Describe.given(options, {
+          framing,
+          protocol: protocol.name,
+          connectTimeout: Describe.duration(connectTimeoutMillis),
+          tls: tls?.description,
+          limits,
+          upgrade
+        }),
         snapshot: () => ({
           ...counts,
-          connections: Array.from(shared.connections, ([connection, endpoint]) => ({
+          ...shared.stats.snapshot,
+          ...Describe.list("connections", shared.connections, ([connection, { counted, endpoint }]) => ({
             endpoint: endpoint.key,
             state: connection.status.state,
             busy: connection.busy,
-            upgraded: connection.upgraded
+            upgraded: connection.upgraded,
+            ageMillis: counted.age
           }))
         })
       })
-      return ThriftWire.Connector.of({ connect: (endpoint) => connect(shared, endpoint) })
+      yield* shared.stats.show(stack)
+      yield* Metrics.show(
+        stack,
+        Metrics.value(table["scales.thrift.calls"], () => counts.calls),
+        Metrics.value(table["scales.thrift.busy"], () => {
+          let busy = 0
+          for (const connection of shared.connections.keys()) if (connection.busy) busy++
+          return busy
+        }),
+        Metrics.value(table["scales.thrift.abandoned"], () => counts.abandoned),
+        Metrics.value(table["scales.thrift.idle_closed"], () => counts.idleClosed),
+        Metrics.value(table["scales.thrift.protocol_errors"], () => counts.protocolErrors),
+        Metrics.value(table["scales.thrift.upgrades"], () => counts.upgrades)
+      )
+      return ThriftWire.Connector.of({
+        connect: (endpoint) => shared.stats.counted((counted) => connect(shared, endpoint, counted))
+      })
     })
   )

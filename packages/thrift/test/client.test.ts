@@ -64,7 +64,7 @@ const client = <Self = Echo, Id extends string = "Echo">(
       sent,
       outstanding: () => {
         const stack = Context.get(context, Stacks).list()[0]!
-        const state = describeStack(stack).find(({ role }) => role === "dispatcher")!.state
+        const state = describeStack(stack).stages.find(({ role }) => role === "dispatcher")!.state
         return [(state as { readonly outstanding: number }).outstanding, stack.deadlines.size]
       }
     }))

@@ -28,7 +28,9 @@ const build = <E>(layer: Layer.Layer<Echo, E>) =>
   Effect.gen(function*() {
     const context = yield* Layer.build(layer.pipe(Layer.provide(Seed.layer(1)), Layer.provideMerge(Stacks.layer)))
     const state = (role: string): any =>
-      Context.get(context, Stacks).list().flatMap(describeStack).find((node) => node.role === role)?.state
+      Context.get(context, Stacks).list().flatMap((stack) => describeStack(stack).stages).find((node) =>
+        node.role === role
+      )?.state
     return { echo: Context.get(context, Echo), state }
   })
 

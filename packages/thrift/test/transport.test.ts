@@ -459,6 +459,18 @@ describe("over TLS", () => {
     }))
 })
 
+describe("a transport of many connections", () => {
+  it.live("shows the first hundred, and how many more there are", () =>
+    Effect.gen(function*() {
+      const peer = yield* RawPeer.listen()
+      const { connect, stack } = yield* transport()
+      for (let count = 0; count < 103; count++) yield* connect(peer.port)
+      const { connections, ...state } = transportOf(stack).state
+      assert.lengthOf(connections, 100)
+      assert.deepInclude(state, { connectionsLeftOut: 3 } as never)
+    }))
+})
+
 describe("closing the scope", () => {
   it.live("ends the connection and the call on it", () =>
     Effect.gen(function*() {
@@ -486,7 +498,11 @@ describe("options", () => {
       yield* start(call("ping"))
       yield* server.next
       const { options, state } = transportOf(stack)
-      assert.deepInclude(options, { framing: "buffered", protocol: "compact", connectTimeoutMillis: 1000 })
+      assert.deepInclude(options, {
+        framing: { value: "buffered", from: "given" },
+        protocol: { value: "compact", from: "given" },
+        connectTimeout: { value: "1000 ms", from: "default" }
+      })
       assert.deepInclude(state, { calls: 1, abandoned: 0, protocolErrors: 0 })
       assert.deepInclude(state.connections[0], { state: "Open", busy: true, upgraded: false })
     }))

@@ -1,7 +1,18 @@
 // Twitter's upgrade, from the client's side: the bytes of Finagle's own structs, and servers that know it, do not, or misbehave.
-import { beginAttempt, CallContext, ClientId, Destination, Dtab, Endpoint, textKey, Trace } from "@scales-rpc/core"
+import {
+  beginAttempt,
+  CallContext,
+  ClientId,
+  type ContextKey,
+  Destination,
+  Direct,
+  Dtab,
+  Endpoint,
+  textKey,
+  Trace
+} from "@scales-rpc/core"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber } from "effect"
+import { Cause, Effect, Exit, Fiber } from "effect"
 import { UpgradeCodec, upgradeMethod } from "../src/internal/UpgradeCodec.ts"
 import { BinaryReader, MessageType, type Protocol, Protocols, ThriftEncodeError, Type } from "../src/index.ts"
 import { type RawConnection, RawPeer } from "../src/testing/index.ts"
@@ -168,6 +179,42 @@ describe("a server", () => {
       }
       assert.deepInclude(transportOf(stack).state, { upgrades: 1 })
       assert.deepInclude(transportOf(stack).state.connections[0], { upgraded: true })
+    }))
+
+  it.live("hears nothing of a request whose context cannot be written: it ends alone, whatever way it came", () =>
+    Effect.gen(function*() {
+      const { fiber, send, server, stack } = yield* connecting()
+      const question = yield* server.next
+      server.reply(question)
+      const sink = yield* Fiber.join(fiber)
+      server.socket.removeAllListeners("data")
+      server.socket.on("data", () => assert.fail("the server was sent something"))
+      const bad = CallContext.empty.with(
+        {
+          id: "bad",
+          encode: () => {
+            throw new RangeError("a bug")
+          }
+        } satisfies ContextKey<number>,
+        1
+      )
+      const direct = Direct.throughEndpoint(sink)!
+      const ways: ReadonlyArray<Effect.Effect<unknown, unknown>> = [
+        send(sink, 1, bad),
+        Effect.callback<unknown, unknown>((resume) =>
+          direct.send(requestOf("ping", 1), beginAttempt(callOf({ context: bad }), endpoint, stack.now), resume)
+        )
+      ]
+      // Idle for some time, a connection is looked at first, and the request goes in a later turn.
+      for (const idleMillis of [0, 20]) {
+        for (const way of ways) {
+          yield* Effect.sleep(idleMillis)
+          const exit = yield* Effect.exit(way)
+          assert.isTrue(Exit.isFailure(exit) && Cause.squash(exit.cause) instanceof RangeError)
+          assert.isTrue(direct.ready())
+          assert.deepInclude(transportOf(stack).state.connections[0], { busy: false })
+        }
+      }
     }))
 
   it.live("that does not know it is spoken to plainly", () =>

@@ -64,12 +64,14 @@ export const callOf = (fields: Partial<Call> = {}): Call => ({
   tried: [],
   classify: classifyExit,
   reply: undefined,
+  span: undefined,
+  trace: undefined,
   ...fields
 })
 
 /** The transport's node in the register. */
 export const transportOf = (stack: StackShape) =>
-  describe(stack).find(({ role }) => role === "transport")! as unknown as {
+  describe(stack).stages.find(({ role }) => role === "transport")! as unknown as {
     readonly options: Record<string, unknown>
     readonly state: {
       readonly abandoned: number

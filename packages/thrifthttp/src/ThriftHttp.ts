@@ -10,10 +10,11 @@
 import {
   type BuildError,
   type Call,
+  Describe,
   type Endpoint,
   InvalidOption,
   ProtocolError,
-  type ReadyMade,
+  ReadyMade,
   type RpcError,
   ServerFailed,
   Stack,
@@ -27,7 +28,8 @@ import {
   type HttpResponse,
   HttpStatusError,
   HttpWire,
-  invalidPart
+  invalidPart,
+  shownHeaders
 } from "@scales-rpc/http"
 import {
   type Limits,
@@ -37,7 +39,7 @@ import {
   Thrift,
   type ThriftService
 } from "@scales-rpc/thrift"
-import * as Config from "effect/Config"
+import type * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 
@@ -154,9 +156,13 @@ const post = (options: ThriftHttpOptions) =>
       yield* stack.register({
         role: "post",
         description: "sends each call as a POST, whose response is the reply",
-        // What a query and headers have may be secrets.
-        options: { path: target.replace(/\?.*$/s, ""), headers: headers.map(([name]) => name), maxBytes },
-        snapshot: () => ({})
+        options: Describe.given(options, {
+          // What a query has may be a secret.
+          path: target.replace(/\?.*$/s, ""),
+          headers: shownHeaders(headers),
+          limits: { maxMessageBytes: maxBytes }
+        }),
+        snapshot: () => undefined
       })
       return {
         status: http.status,
@@ -233,4 +239,4 @@ export const layerConfig = <Self, Id extends string, Client>(
   service: ThriftService<Self, Id, Client>,
   config: Config.Wrap<ThriftHttpOptions & { readonly uri: string }>
 ): Layer.Layer<Self, BuildError | RpcError | Config.ConfigError> =>
-  Layer.unwrap(Effect.map(Config.unwrap(config), (options) => layer(service, options)))
+  ReadyMade.fromConfig(config, (options) => layer(service, options))

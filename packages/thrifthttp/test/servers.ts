@@ -87,4 +87,4 @@ export const client = (uri: string, options: ThriftHttp.ThriftHttpOptions = {}) 
 
 /** The state of the stage that has a role. */
 export const stateOf = (stack: StackShape, role: string) =>
-  describe(stack).find((node) => node.role === role)!.state as Record<string, any>
+  describe(stack).stages.find((node) => node.role === role)!.state as Record<string, any>

@@ -123,10 +123,18 @@ describe("a call", () => {
         path: "/a/b?c=d",
         headers: { authorization: "Bearer b", Authorization: "Bearer a", "X-Trace": "1" }
       })
-      assert.deepStrictEqual(describeStack(stack).find(({ role }) => role === "post")!.options, {
-        path: "/a/b",
-        headers: ["content-type", "accept", "authorization", "x-trace"],
-        maxBytes: 104_857_600
+      assert.deepStrictEqual(describeStack(stack).stages.find(({ role }) => role === "post")!.options, {
+        path: { value: "/a/b", from: "given" },
+        headers: {
+          value: {
+            "content-type": "application/x-thrift",
+            accept: "application/x-thrift",
+            authorization: "<redacted>",
+            "x-trace": "<redacted>"
+          },
+          from: "given"
+        },
+        limits: { value: { maxMessageBytes: 104_857_600 }, from: "default" }
       })
       assert.strictEqual(yield* echo.ping(), "pong")
       const [posted] = server.posted

@@ -15,7 +15,7 @@ import {
 } from "@scales-rpc/core"
 import { Mux, MuxTransport } from "@scales-rpc/mux"
 import { Thrift, type ThriftService } from "@scales-rpc/thrift"
-import * as Config from "effect/Config"
+import type * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 
@@ -106,4 +106,4 @@ export const layerConfig = <Self, Id extends string, Client>(
   service: ThriftService<Self, Id, Client>,
   config: Config.Wrap<ThriftMuxOptions & { readonly uri: string }>
 ): Layer.Layer<Self, BuildError | RpcError | Config.ConfigError> =>
-  Layer.unwrap(Effect.map(Config.unwrap(config), (options) => layer(service, options)))
+  ReadyMade.fromConfig(config, (options) => layer(service, options))

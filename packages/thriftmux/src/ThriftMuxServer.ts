@@ -7,22 +7,23 @@
  * defect as a Thrift application exception (`INTERNAL_ERROR`); `Nack` and `ErrorReply` of the mux package as the nack or the error
  * with flags that they are. A handler is interrupted when its caller discards the call or goes away.
  */
-import type { BuildError } from "@scales-rpc/core"
+import { type BuildError, Describe } from "@scales-rpc/core"
 import {
   ErrorReply,
   type ListenFailed,
   MuxServer,
   type MuxServerOptions,
+  type MuxServerRequest,
   type MuxServerShape,
   Nack
 } from "@scales-rpc/mux"
-import { type HandlersOf, type Limits, ThriftProcessor, type ThriftService } from "@scales-rpc/thrift"
+import { type HandlersOf, type Limits, limitsOf, ThriftProcessor, type ThriftService } from "@scales-rpc/thrift"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 
-/** Options of a ThriftMux server: those of the mux server, whose `limits` are of a mux message, and of Thrift. */
-export interface ThriftMuxServerOptions extends MuxServerOptions {
+/** Options of a ThriftMux server, whose label is the service's name by default: those of the mux server, whose `limits` are of a mux message, and of Thrift. */
+export interface ThriftMuxServerOptions extends Omit<MuxServerOptions, "span"> {
   /** Of a Thrift message: what is accepted in a request and written in a reply; the defaults are those of `Limits`. */
   readonly thrift?: Limits | undefined
 }
@@ -52,15 +53,33 @@ export const make = <Self, Id extends string, Client, H extends HandlersOf<Clien
   handlers: H,
   options: ThriftMuxServerOptions = {}
 ): Effect.Effect<MuxServerShape, BuildError | ListenFailed, Needs<H> | Scope.Scope> =>
-  Effect.flatMap(
-    ThriftProcessor.make(
-      service.definition,
-      // Typed by the service above; from here on they are called by name.
-      handlers as unknown as Readonly<Record<string, ThriftProcessor.Handler<Needs<H> | Scope.Scope>>>,
-      { passes: isRefusal, limits: options.thrift }
-    ),
-    ({ process }) =>
-      MuxServer.make(({ body }) => Effect.map(Effect.scoped(process(body)), (body) => ({ body })), options)
+  MuxServer.makeObserved(
+    (observed) =>
+      Effect.gen(function*() {
+        const { definition } = service
+        const { process } = yield* ThriftProcessor.make(
+          definition,
+          // Typed by the service above; from here on they are called by name.
+          handlers as unknown as Readonly<Record<string, ThriftProcessor.Handler<Needs<H> | Scope.Scope>>>,
+          { passes: isRefusal, limits: options.thrift, observed }
+        )
+        yield* observed.register({
+          role: "service",
+          description: "handlers by method",
+          options: Describe.given(options, {
+            methods: { [definition.name]: Object.keys(handlers) },
+            thrift: limitsOf(options.thrift)
+          }),
+          snapshot: () => observed.calls.snapshot
+        })
+        return ({ body }: MuxServerRequest) => Effect.map(Effect.scoped(process(body)), (body) => ({ body }))
+      }),
+    service.definition.name,
+    {
+      ...options,
+      // The processor knows the method.
+      span: () => undefined
+    }
   )
 
 /** `make` as a layer. */

@@ -38,9 +38,7 @@ describe("building a client", () => {
           state: "Idle",
           load: 0,
           weight: 1,
-          latencyMillis: undefined,
-          active: true,
-          fault: undefined
+          active: true
         }
       ] as never)
       assert.deepStrictEqual([live().connects, server.counts.sessions], [0, 0])

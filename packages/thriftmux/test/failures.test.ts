@@ -242,7 +242,7 @@ describe("a server that", () => {
 
 it.live("servers that all are down fail a call by its deadline, with why", () =>
   Effect.gen(function*() {
-    const { echo } = yield* connect([yield* closedPort, yield* closedPort], { ...quick, timeout: "60 millis" })
+    const { echo } = yield* connect([yield* closedPort, yield* closedPort], { ...quick, timeout: "300 millis" })
     const error = yield* Effect.flip(echo.ping())
     assert.deepInclude(error, { _tag: "Timeout", waiting: "endpoint", reached: "no" })
     assert.include(error.message, "ECONNREFUSED")

@@ -51,16 +51,17 @@ export interface Served extends MuxServerShape {
   readonly kill: Effect.Effect<void>
 }
 
-/** Serves Echo on a free port of 127.0.0.1, with the handlers of the examples but for those given. Its log is nobody's. */
+/** Serves Echo on a free port of 127.0.0.1, with the handlers of the examples but for those given. By default its log is nobody's. */
 export const serve = (
   handlers: Partial<EchoHandlers> = {},
-  options: ThriftMuxServer.ThriftMuxServerOptions = {}
+  options: ThriftMuxServer.ThriftMuxServerOptions = {},
+  logger: Layer.Layer<never> = Logger.layer([])
 ): Effect.Effect<Served, never, Scope.Scope> =>
   Effect.gen(function*() {
     const scope = yield* Scope.fork(yield* Scope.Scope)
     const server = yield* ThriftMuxServer.make(Echo, { ...echoHandlers(), ...handlers }, options).pipe(
       Scope.provide(scope),
-      Effect.provide(Logger.layer([])),
+      Effect.provide(logger),
       Effect.orDie
     )
     yield* Effect.addFinalizer(() =>
@@ -95,7 +96,9 @@ export interface Connected {
 }
 
 const liveOf = (stacks: typeof Stacks.Service): Live => {
-  const states = Object.fromEntries(stacks.list().flatMap(describeStack).map(({ role, state }) => [role, state as any]))
+  const states = Object.fromEntries(
+    stacks.list().flatMap((stack) => describeStack(stack).stages).map(({ role, state }) => [role, state as any])
+  )
   return {
     endpoints: states["balancer"]?.endpoints ?? [],
     sessions: states["transport"]?.sessions ?? [],

@@ -1,12 +1,27 @@
 /** The server set of a directory of ZooKeeper: its members that are alive, each with its weight, as a stream of complete states. */
-import { type BuildError, Endpoint, InvalidUri, ServerSetState, Stabilizer, type States } from "@scales-rpc/core"
+import {
+  type BuildError,
+  Describe,
+  Endpoint,
+  InvalidUri,
+  Metrics,
+  type OptionInForce,
+  ServerSetState,
+  Stabilizer,
+  Stack,
+  type States
+} from "@scales-rpc/core"
 import { wholeNumber } from "@scales-rpc/core/options"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { follow, type Snapshot } from "./internal/Directory.ts"
+import { ServerSetView } from "./internal/ServerSetView.ts"
+import { observerOf, optionsOf, snapshotOf } from "./internal/sessionObserved.ts"
 import { decodeMember, type Member, memberPrefix } from "./Members.ts"
+import type { Session } from "./Session.ts"
 import { parseServerSetUri, type ServerSetUri } from "./uri.ts"
 import { decodeVector, type Vector, weightOf } from "./Vectors.ts"
 import type { ServerSetOptions, ZooKeeper } from "./ZooKeeper.ts"
@@ -60,42 +75,52 @@ const stateOf = (snapshot: Snapshot<Content>, endpointName: string | undefined):
  * Reads children, and tells once of each content of a node what is wrong with it. A vector with anything wrong in it changes nothing once it was
  * right: weights take servers out, and a typing error is not to bring them back. One that never was right says what its right lines say.
  */
-const makeDecode = (path: string) => {
+const makeDecode = (path: string, view: ServerSetView) => {
   const warned = new Map<string, Uint8Array>()
   return {
-    decode: (name: string, data: Uint8Array, before: Content | undefined): Effect.Effect<Content> => {
+    decode: (name: string, data: Uint8Array, before: Content | undefined): Content => {
       const read: Content = name.startsWith(memberPrefix)
         ? { _tag: "Member", member: decodeMember(data) }
         : { _tag: "Vector", vector: decodeVector(data) }
       const { faults } = read._tag === "Member" ? read.member : read.vector
       if (faults.length === 0) {
         warned.delete(name)
-        return Effect.succeed(read)
+        return read
       }
       const stands = before?._tag === "Vector" && before.vector.faults.length === 0
       const content = stands ? before : read
       const last = warned.get(name)
-      if (last !== undefined && Buffer.compare(last, data) === 0) return Effect.succeed(content)
+      if (last !== undefined && Buffer.compare(last, data) === 0) return content
       warned.set(name, data)
-      const told = `${path}/${name} is malformed: ${faults.join("; ")}${stands ? ": what it said before stands" : ""}`
-      return Effect.as(Effect.logWarning(told), content)
+      view.log("warning", "server set has a malformed node", {
+        node: `${path}/${name}`,
+        faults: faults.join("; "),
+        ...(stands ? { stands: "what it said before" } : {})
+      })
+      return content
     },
-    /** Nothing is remembered of those that left. */
-    forget: (nodes: ReadonlyMap<string, unknown>) => {
+    /** Nothing is remembered of those that left. The result: how many there are. */
+    malformed: (nodes: ReadonlyMap<string, unknown>): number => {
       for (const name of warned.keys()) if (!nodes.has(name)) warned.delete(name)
+      return warned.size
     }
   }
 }
 
+/** Whether a read has ended with it: then that was told of what was read. */
+const isZooKeeperError = (cause: unknown): boolean =>
+  typeof cause === "object" && cause !== null && "operation" in cause && "code" in cause
+
 /** What the directory says now, and after each change: the newest state takes the place of those that nobody has taken yet. */
 const unstable = (
-  session: Parameters<typeof follow>[0]["session"],
+  session: Session,
   { endpointName, path }: ServerSetUri,
-  reads: number
+  reads: number,
+  view: ServerSetView
 ): States =>
   Stream.callback<ServerSetState>(
     (queue) => {
-      const { decode, forget } = makeDecode(path)
+      const { decode, malformed } = makeDecode(path, view)
       return Effect.andThen(
         follow<Content>({
           session,
@@ -104,9 +129,16 @@ const unstable = (
           isAwaited: (name) => name.startsWith(vectorPrefix),
           decode,
           reads,
+          unreadable: (node, error) =>
+            view.log("warning", "a ZooKeeper node cannot be read, and is tried again", { node, cause: error.message }),
           publish: (snapshot) => {
-            if (snapshot._tag === "Found") forget(snapshot.nodes)
-            Queue.offerUnsafe(queue, stateOf(snapshot, endpointName))
+            const nodes: ReadonlyMap<string, Content> = snapshot._tag === "Found" ? snapshot.nodes : new Map()
+            const state = stateOf(snapshot, endpointName)
+            let vectors = 0
+            for (const { _tag } of nodes.values()) if (_tag === "Vector") vectors++
+            const told = snapshot._tag === "Unreadable" && isZooKeeperError(snapshot.cause)
+            view.read({ state, vectors, malformed: malformed(nodes), told })
+            Queue.offerUnsafe(queue, state)
           }
         }),
         Queue.end(queue)
@@ -114,6 +146,29 @@ const unstable = (
     },
     { bufferSize: 1, strategy: "sliding" }
   )
+
+/** What looks at the server set while the scope is open: the client that it is for, or else its session. */
+const observed = (
+  session: Session,
+  { connect, endpointName, path }: ServerSetUri,
+  options: Readonly<Record<string, OptionInForce>>
+): Effect.Effect<ServerSetView, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const ofSession = yield* observerOf(session)
+    const stack = Option.getOrUndefined(yield* Effect.serviceOption(Stack))
+    const named = endpointName === undefined ? path : `${path}#${endpointName}`
+    const view = new ServerSetView(stack ?? ofSession, ofSession.now, { connect, path: named })
+    yield* Metrics.show(stack ?? ofSession, ...view.series(named))
+    if (stack !== undefined) {
+      yield* stack.register({
+        role: "zookeeper",
+        description: "reads the server set from a directory of ZooKeeper",
+        options: { ...options, ...optionsOf(session) },
+        snapshot: () => ({ path: named, ...view.snapshot, session: snapshotOf(session) })
+      })
+    }
+    return view
+  })
 
 /**
  * The server set that a `zk://` URI names, over a session of `zookeeper` that is closed with the scope. What is not given in `options` is what
@@ -129,9 +184,11 @@ export const serverSet = (
     const parsed = parseServerSetUri(uri, rest)
     if (parsed instanceof InvalidUri) return yield* parsed
     const { serverSets } = zookeeper
-    const reads = yield* wholeNumber("reads", options.reads ?? serverSets.reads, 100, 1)
+    const given = options.reads ?? serverSets.reads
+    const reads = yield* wholeNumber("reads", given, 100, 1)
     const session = yield* zookeeper.session(parsed.connect)
-    return yield* Stabilizer.stabilize(unstable(session, parsed, reads), {
+    const view = yield* observed(session, parsed, Describe.given({ reads: given }, { reads }))
+    return yield* Stabilizer.stabilize(unstable(session, parsed, reads, view), {
       removals: options.removals ?? serverSets.removals,
       empty: options.empty ?? serverSets.empty
     })

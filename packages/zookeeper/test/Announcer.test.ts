@@ -440,7 +440,7 @@ describe("an announcement that cannot be made", () => {
       yield* pass(1200, "1 second")
       assert.isAtLeast(tries() - before, 19)
       assert.isAtMost(tries() - before, 40)
-      assert.lengthOf((yield* Messages).filter((message) => message.startsWith("Warn")), 1)
+      assert.lengthOf((yield* Messages).filter((message) => message.startsWith("WARN")), 1)
     }).pipe(Effect.provide(zk())))
 
   it.effect("is tried again at once when there is a new connection", () =>
@@ -674,7 +674,9 @@ describe("updating an announcement", () => {
       yield* settle
       assert.isUndefined(updating.pollUnsafe())
       assert.deepStrictEqual(fake.list(path), ["member_0000000000", "member_0000000001"])
-      assert.lengthOf((yield* Messages).filter((message) => /^Warn .* cannot be announced/.test(message)), 1)
+      const told = (yield* Messages).filter((message) => message.startsWith("WARN cannot be announced"))
+      assert.lengthOf(told, 1)
+      assert.include(told[0], "{\"connect\":\"zk1:2181\",\"path\":\"/services/echo\",\"endpoint\":\"10.0.0.3:80\"")
       yield* pass(60, "1 second")
       yield* Fiber.join(updating)
       assert.deepStrictEqual(fake.list(path), ["member_0000000001"])
@@ -727,7 +729,7 @@ describe("closing an announcement", () => {
       yield* Scope.close(scope, Exit.void)
       assert.deepStrictEqual(fake.list(path), ["member_0000000000"])
       assert.strictEqual(session.watches(), 0)
-      const stays = "Warn 10.0.0.3:80 stays in /services/echo while its session lives"
+      const stays = "WARN stays announced while the session lives {\"connect\":\"zk1:2181\",\"path\":\"/services/echo\""
       assert.lengthOf((yield* Messages).filter((message) => message.startsWith(stays)), 1)
     }).pipe(Effect.provide(zk())))
 

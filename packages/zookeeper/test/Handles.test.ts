@@ -44,7 +44,7 @@ it.effect("what keeps it from connecting is logged once, and again after it was 
     yield* pass(30)
     assert.deepStrictEqual(lines.splice(0), [
       "INFO ZooKeeper session {\"connect\":\"zk1:1,zk2:1\",\"session\":\"1\"}",
-      "WARN ZooKeeper connection lost {\"connect\":\"zk1:1,zk2:1\"}",
+      "WARN ZooKeeper connection lost {\"connect\":\"zk1:1,zk2:1\",\"session\":\"1\"}",
       "WARN ZooKeeper cannot be reached {\"connect\":\"zk1:1,zk2:1\",\"cause\":\"no connection in time\"}",
       ...told
     ])

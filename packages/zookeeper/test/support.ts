@@ -1,7 +1,7 @@
 /** What the tests of server sets and announcements share. */
 import type { ServerSetState } from "@scales-rpc/core"
 import { Seed } from "@scales-rpc/core/testing"
-import { Context, type Duration, Effect, Layer, Logger, Stream } from "effect"
+import { Context, type Duration, Effect, Layer, Logger, Metric, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { FakeZooKeeper } from "../src/testing/index.ts"
 import { type ServerSetDefaults, type ServerSetOptions, ZooKeeper } from "../src/ZooKeeper.ts"
@@ -28,7 +28,7 @@ export const pass = (steps: number, step: Duration.Input): Effect.Effect<void> =
 export const member = (port: number, fields: object = {}): string =>
   JSON.stringify({ serviceEndpoint: { host: "h", port }, additionalEndpoints: {}, status: "ALIVE", ...fields })
 
-/** What was logged, as `Level text`. */
+/** What was logged, as `LEVEL text {annotations}`. */
 export class Messages extends Context.Service<Messages, ReadonlyArray<string>>()("test/Messages") {}
 
 /** Numbers from 0 to 1, without 1, that repeat for a seed (mulberry32). */
@@ -46,8 +46,9 @@ export const seeded = (seed: number): () => number => {
 export const zk = (options: ServerSetDefaults = { removals: 0, empty: 0 }, seed: string | number = "zookeeper") =>
   Layer.unwrap(Effect.sync(() => {
     const messages: Array<string> = []
-    const logger = Logger.make(({ logLevel, message }) => {
-      messages.push(`${logLevel} ${[message].flat().map(String).join(" ")}`)
+    const logger = Logger.make((options) => {
+      const { annotations, level, message } = Logger.formatStructured.log(options)
+      messages.push(`${level} ${[message].flat().map(String).join(" ")} ${JSON.stringify(annotations)}`)
     })
     return FakeZooKeeper.layer(options).pipe(
       Layer.provideMerge(Layer.mergeAll(Seed.layer(seed), Logger.layer([logger]), Layer.succeed(Messages, messages)))
@@ -87,3 +88,15 @@ export const watch = (options: ServerSetOptions = {}, uri = `zk://zk1${path}`) =
       last: () => show(seen.at(-1))
     }
   })
+
+/** What the series show, by name and attributes; of latencies, how many there are. */
+export const shown: Effect.Effect<Readonly<Record<string, number>>> = Effect.map(
+  Metric.snapshot,
+  (all) =>
+    Object.fromEntries(all.map(({ attributes, id, state }) => {
+      const { unit: _, ...told } = (attributes ?? {}) as Record<string, string>
+      const named = Object.entries(told).toSorted(([a], [b]) => a < b ? -1 : 1).map(([name, text]) => `${name}=${text}`)
+      const { count, value } = state as { readonly count?: number; readonly value?: number }
+      return [`${id}{${named.join(",")}}`, (count ?? value)!]
+    }))
+)

@@ -96,6 +96,11 @@ export class AperturePicker implements Picker {
     return this.#outside.size
   }
 
+  /** How many of those inside are not open yet. */
+  get opening(): number {
+    return this.#opening.size
+  }
+
   /** Outstanding calls, averaged over the window, for each member inside. */
   get loadAverage(): number {
     return this.size === 0 ? 0 : this.#average.update(this.#load, this.#control.stack.now()) / this.size
@@ -224,7 +229,7 @@ export class AperturePicker implements Picker {
 
   readonly snapshot = (): Readonly<Record<string, unknown>> => ({
     active: this.size,
-    opening: this.#opening.size,
+    opening: this.opening,
     idle: this.idle,
     loadAverage: this.loadAverage,
     ...this.moves

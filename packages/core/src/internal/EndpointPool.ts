@@ -20,6 +20,7 @@ import type { StackShape } from "../Stack.ts"
 import { StatusCell } from "../Status.ts"
 import { Chain, Link } from "./Chain.ts"
 import { connectFailed, faultOf } from "./connectFault.ts"
+import type { ConnectionStats } from "./ConnectionStats.ts"
 
 /** The options in force. */
 export interface Limits {
@@ -33,13 +34,17 @@ export interface Limits {
 /** What the pools of one layer have done, and how they stand. */
 export interface Shared {
   readonly limits: Limits
-  readonly pools: Set<() => { readonly size: number; readonly idle: number; readonly waiting: number }>
-  connects: number
-  connectFailures: number
-  /** Connected, but not usable from the first moment on. */
-  dead: number
+  readonly pools: Set<
+    () => {
+      readonly size: number
+      readonly inUse: number
+      readonly idle: number
+      readonly waiting: number
+    }
+  >
+  readonly stats: ConnectionStats
   /** Calls that found the queue full. */
-  maxWaiters: number
+  refused: number
 }
 
 /** A connection that the pool has opened. Idle ones are linked in the order they became idle. */
@@ -72,16 +77,19 @@ class Connection<Req, Res, E> extends Link {
 /** A call that has no connection yet. */
 class Waiter<Req, Res, E> extends Link implements AbortListener {
   readonly attempt: Attempt
+  readonly begunAt: number
   readonly resume: (result: Connection<Req, Res, E> | RpcError) => void
   readonly #aborted: (waiter: Waiter<Req, Res, E>, reason: AbortReason) => void
 
   constructor(
     attempt: Attempt,
+    begunAt: number,
     resume: (result: Connection<Req, Res, E> | RpcError) => void,
     aborted: (waiter: Waiter<Req, Res, E>, reason: AbortReason) => void
   ) {
     super()
     this.attempt = attempt
+    this.begunAt = begunAt
     this.resume = resume
     this.#aborted = aborted
   }
@@ -100,6 +108,7 @@ export const make = <Req, Res, E>(
 ): Effect.Effect<EndpointSink<Req, Res, E | RpcError>, never, Scope.Scope> =>
   Effect.gen(function*() {
     const { high, idleMillis, lifeMillis, low, maxWaiters } = shared.limits
+    const { stats } = shared
     const run = Effect.runForkWith(yield* Effect.context<never>())
     // Closed by this scope after the finalizer below: while connections close, nobody is to be given a new one.
     const connections = Scope.forkUnsafe(yield* Scope.Scope, "parallel")
@@ -136,6 +145,7 @@ export const make = <Req, Res, E>(
 
     const leave = (waiter: Waiter<Req, Res, E>) => {
       waiter.attempt.abort.off(waiter)
+      if (waiter.chain !== undefined) stats.waitEnded(waiter.begunAt)
       waiter.unlink()
       promote()
     }
@@ -247,6 +257,7 @@ export const make = <Req, Res, E>(
       connection.use = "dropped"
       connection.unsubscribe()
       live.delete(connection)
+      stats.closes++
       const { fault, state } = connection.sink.status
       run(Scope.close(connection.scope, Exit.void))
       if (live.size === 0) {
@@ -262,9 +273,10 @@ export const make = <Req, Res, E>(
       for (const done of [...openers]) done(fault)
     }
 
-    const connected = (sink: EndpointSink<Req, Res, E>, scope: Scope.Closeable) => {
+    const connected = (sink: EndpointSink<Req, Res, E>, scope: Scope.Closeable, begunAt: number) => {
+      stats.made(begunAt)
       if (sink.status.state !== "Open") {
-        shared.dead++
+        stats.dead++
         return failed(connectFailed(endpoint, sink.status.fault ?? "the connection closed at once"), scope)
       }
       const connection = new Connection(sink, scope, stack.now(), ended)
@@ -303,7 +315,7 @@ export const make = <Req, Res, E>(
     }
 
     const connect = () => {
-      shared.connects++
+      const begunAt = stats.began()
       const scope = Scope.forkUnsafe(connections)
       const fiber = run(Scope.provide(connector.connect(endpoint), scope))
       connecting.add(fiber)
@@ -312,8 +324,8 @@ export const make = <Req, Res, E>(
         connecting.delete(fiber)
         // What still arrives is closed as it is made: its scope is.
         if (closed) return
-        if (Exit.isSuccess(exit)) return connected(exit.value, scope)
-        shared.connectFailures++
+        if (Exit.isSuccess(exit)) return connected(exit.value, scope, begunAt)
+        stats.connectFailures++
         failed(faultOf(endpoint, exit.cause), scope)
       })
     }
@@ -345,7 +357,7 @@ export const make = <Req, Res, E>(
       if (abort.reason !== undefined) return aborted("connection", abort.reason)
       if (closed) return closedError()
       if (mayConnect() || promised.size !== connecting.size || queue.size < maxWaiters) return undefined
-      shared.maxWaiters++
+      shared.refused++
       return new MaxWaiters({ endpoint, max: maxWaiters })
     }
 
@@ -356,7 +368,7 @@ export const make = <Req, Res, E>(
         resume(error)
         return undefined
       }
-      const waiter = new Waiter(attempt, resume, onAbort)
+      const waiter = new Waiter(attempt, stats.waits(), resume, onAbort)
       attempt.abort.on(waiter)
       queue.push(waiter)
       promote()
@@ -392,8 +404,28 @@ export const make = <Req, Res, E>(
       attempt: Attempt,
       done: Direct.Done<Res, E | RpcError>
     ): void => {
-      if (connection.direct === undefined) Direct.goOn(connection.sink.send(request, attempt), attempt, done)
+      if (connection.direct === undefined) Direct.goOn(() => connection.sink.send(request, attempt), attempt, done)
       else connection.direct.send(request, attempt, done)
+    }
+
+    /** Begins an exchange that has waited, in the end of another: what is thrown is its own end, and no harm to that one. */
+    const directLater = (
+      connection: Connection<Req, Res, E>,
+      request: Req,
+      attempt: Attempt,
+      done: Direct.Done<Res, E | RpcError>
+    ): void => {
+      let over = false
+      const once: Direct.Done<Res, E | RpcError> = (exit) => {
+        if (over) return
+        over = true
+        done(exit)
+      }
+      try {
+        directOn(connection, request, attempt, once)
+      } catch (defect) {
+        once(Exit.die(defect))
+      }
     }
 
     const send = Direct.offer(
@@ -412,7 +444,7 @@ export const make = <Req, Res, E>(
             wait(
               attempt,
               (result) =>
-                result instanceof Connection ? directOn(result, request, attempt, done) : done(Exit.fail(result))
+                result instanceof Connection ? directLater(result, request, attempt, done) : done(Exit.fail(result))
             )
             return
           }
@@ -424,6 +456,7 @@ export const make = <Req, Res, E>(
 
     const view = () => ({
       size: live.size + connecting.size,
+      inUse: live.size - idle.size,
       idle: idle.size,
       waiting: promised.size + queue.size
     })
@@ -439,6 +472,7 @@ export const make = <Req, Res, E>(
           connection.unlink()
           connection.use = "dropped"
         }
+        stats.closes += live.size
         live.clear()
         for (let waiter = promised.first ?? queue.first; waiter !== undefined; waiter = promised.first ?? queue.first) {
           leave(waiter)

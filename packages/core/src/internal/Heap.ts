@@ -37,7 +37,7 @@ export class Heap implements Picker {
   }
 
   readonly began = (member: Member): void => {
-    this.#heap.fix(member)
+    this.#heap.sink(member)
   }
 
   readonly ended = (member: Member): void => {
@@ -62,8 +62,11 @@ export class Heap implements Picker {
     const { index } = member
     const displaced = members[Math.floor(this.#random() * members.length)]!
     if (displaced === member || before(displaced, member)) return
-    // The displaced one is no better than the member, so it can only sink; then only the member can stand too low.
+    const equal = !before(member, displaced)
     this.#heap.swap(index, displaced.index)
+    // Equals stand as well in the place of the other.
+    if (equal) return
+    // The displaced one is worse than the member, so it can only sink; then only the member can stand too low.
     this.#heap.fix(displaced)
     this.#heap.fix(member)
   }

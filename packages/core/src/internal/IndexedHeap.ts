@@ -3,10 +3,15 @@ import type { Member } from "../Balancer.ts"
 import type { Endpoint } from "../Endpoint.ts"
 import { wasTried } from "./tried.ts"
 
+/** From how many members on the way down is long: it then passes members that the processor has not at hand. */
+const largeHeap = 64
+
 /** `member.index` is where each stands, from 0. Each operation costs the logarithm of the size. */
 export class IndexedHeap {
   readonly members: Array<Member> = []
   readonly #before: (a: Member, b: Member) => boolean
+  /** The leaf to ask next. */
+  #leaf = 0
 
   /** `before` tells whether `a` is to stand above `b`. */
   constructor(before: (a: Member, b: Member) => boolean) {
@@ -31,6 +36,26 @@ export class IndexedHeap {
   /** Puts a member in its place after its order has changed. */
   fix(member: Member): void {
     if (!this.#up(member.index)) this.#down(member.index)
+  }
+
+  /**
+   * Puts the first in its place after it has become worse. In a large heap of which most are equal that is where a leaf stands which is as good as the
+   * first was: the leaves are asked in turn, one a time, before the long way down.
+   */
+  sink(member: Member): void {
+    const { members } = this
+    const { length } = members
+    if (member.index === 0 && length >= largeHeap) {
+      const firstLeaf = length >> 1
+      if (this.#leaf < firstLeaf || this.#leaf >= length) this.#leaf = firstLeaf
+      const at = this.#leaf++
+      const leaf = members[at]!
+      const before = this.#before
+      if (!before(members[1]!, leaf) && !before(members[2]!, leaf) && !before(member, members[(at - 1) >> 1]!)) {
+        return this.swap(0, at)
+      }
+    }
+    this.fix(member)
   }
 
   /** Whether every member stands where it says, and before those below it: for tests. */

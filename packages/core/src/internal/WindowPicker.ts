@@ -82,6 +82,12 @@ export class WindowPicker implements Picker {
     return this.#inside.size
   }
 
+  /** How many are outside of it. */
+  get idle(): number {
+    this.#rebuild()
+    return this.#outside.size
+  }
+
   /** Leaves no timer behind. */
   stop(): void {
     this.#expiry.stop()
@@ -146,7 +152,7 @@ export class WindowPicker implements Picker {
 
   readonly snapshot = (): Readonly<Record<string, unknown>> => ({
     active: this.size,
-    idle: this.#outside.size,
+    idle: this.idle,
     rebuilds: this.rebuilds,
     expired: this.expired
   })

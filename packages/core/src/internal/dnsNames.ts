@@ -1,13 +1,21 @@
 /** Addresses of names and records of services: what DNS is asked, and what its answers mean. */
+import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Result from "effect/Result"
+import type * as Scope from "effect/Scope"
 import * as Dns from "node:dns"
 import { networkInterfaces } from "node:os"
 import { type DnsOptions, DnsSettings } from "../Dns.ts"
+import { LatencyHistogram } from "../LatencyHistogram.ts"
+import { table } from "../metricTable.ts"
+import * as Metrics from "../Metrics.ts"
 import { durationMillis } from "../options.ts"
 import { InvalidOption } from "../RpcError.ts"
+import { Stack, type StackShape } from "../Stack.ts"
 import { codeOf } from "./fileStamp.ts"
 
 /** An address family, as its number. */
@@ -20,6 +28,47 @@ export interface Settings {
   readonly intervalMillis: number
   /** All addresses that the system knows of a name; a test has a system of its own. */
   readonly lookup: (name: string, family: Family | 0) => Promise<ReadonlyArray<Dns.LookupAddress>>
+  /** Hears of each round of questions. */
+  readonly rounds: Rounds
+}
+
+/** What is counted of the rounds of questions of one server set. */
+export class Rounds {
+  asked = 0
+  failed = 0
+  readonly #stack: StackShape | undefined
+  readonly #latency: LatencyHistogram | undefined
+
+  /** Of a client's server set; without a client nobody is shown how long they took. */
+  constructor(stack: StackShape | undefined) {
+    this.#stack = stack
+    this.#latency = stack === undefined ? undefined : new LatencyHistogram(stack.elapsed())
+  }
+
+  /** A round begins; the result is told how it ended. */
+  began(): (exit: Exit.Exit<unknown, Error>) => undefined {
+    this.asked++
+    const begunAt = this.#stack?.elapsed() ?? 0
+    return (exit) => {
+      if (Exit.isSuccess(exit) || isAnswer(exit.cause)) {
+        const at = this.#stack?.elapsed() ?? 0
+        this.#latency?.record(at - begunAt, at)
+      } else if (!Cause.hasInterruptsOnly(exit.cause)) this.failed++
+      return undefined
+    }
+  }
+
+  /** Shows them until the scope closes. */
+  get show(): Effect.Effect<void, never, Scope.Scope> {
+    const stack = this.#stack
+    const latency = this.#latency
+    return stack === undefined || latency === undefined ? Effect.void : Metrics.show(
+      stack,
+      Metrics.value(table["scales.dns.lookups"], () => this.asked),
+      Metrics.value(table["scales.dns.failures"], () => this.failed),
+      Metrics.latencies(table["scales.dns.latency_ms"], () => latency, stack.elapsed)
+    )
+  }
 }
 
 type Interfaces = ReturnType<typeof networkInterfaces>
@@ -48,7 +97,7 @@ const resolverOf = (servers: ReadonlyArray<string> | undefined): Dns.Resolver =>
 }
 
 /** The settings in force. Fails with `InvalidOption`. */
-export const settings: Effect.Effect<Settings, InvalidOption> = Effect.gen(function*() {
+export const settings: Effect.Effect<Settings, InvalidOption, Scope.Scope> = Effect.gen(function*() {
   const { families, interval, servers } = yield* DnsSettings
   if (servers !== undefined) {
     yield* Effect.try({
@@ -63,7 +112,10 @@ export const settings: Effect.Effect<Settings, InvalidOption> = Effect.gen(funct
   if (families !== undefined && !Object.hasOwn(familyOption, families)) {
     return yield* new InvalidOption({ option: "dns.families", got: families, expected: "ipv4, ipv6 or both" })
   }
+  const rounds = new Rounds(Option.getOrUndefined(yield* Effect.serviceOption(Stack)))
+  yield* rounds.show
   return {
+    rounds,
     servers,
     families: families === undefined ? () => familiesOf(networkInterfaces()) : () => familyOption[families],
     intervalMillis: yield* durationMillis("dns.interval", interval, 10_000, 1000),
@@ -81,12 +133,14 @@ export const round = <A>(
 ): Effect.Effect<A, Error> =>
   Effect.suspend(() => {
     const resolver = resolverOf(settings.servers)
+    const ended = settings.rounds.began()
     return ask(resolver).pipe(
       Effect.timeoutOrElse({
         duration: Duration.millis(boundMillis),
         orElse: () => Effect.fail(new Error(`no answer within ${boundMillis} ms`))
       }),
-      Effect.ensuring(Effect.sync(() => resolver.cancel()))
+      Effect.ensuring(Effect.sync(() => resolver.cancel())),
+      Effect.onExit((exit) => Effect.sync(() => ended(exit)))
     )
   })
 
@@ -97,6 +151,9 @@ const answer = <A>(ask: (done: (error: Error | null, value: A) => void) => void)
 
 /** Whether an error is an answer: no such name (`ENOTFOUND`), or none of the records asked for (`ENODATA`). */
 export const isNegative = (error: Error): boolean => codeOf(error) === "ENOTFOUND" || codeOf(error) === "ENODATA"
+
+const isAnswer = (cause: Cause.Cause<Error>): boolean =>
+  cause.reasons.some((reason) => Cause.isFailReason(reason) && isNegative(reason.error))
 
 /** Whether an error says that there is no such name. */
 export const isNoName = (error: Error): boolean => codeOf(error) === "ENOTFOUND"

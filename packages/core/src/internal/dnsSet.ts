@@ -8,6 +8,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
+import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { isIP } from "node:net"
 import { Endpoint } from "../Endpoint.ts"
@@ -53,7 +54,7 @@ const looking = (uri: string, host: string, port: number, settings: Settings) =>
   })
 
 /** Resolves `dns://name:port`. Fails with `InvalidUri`, and with `InvalidOption` for `DnsSettings`. */
-export const dnsSet = (uri: string, rest: string): Effect.Effect<States, InvalidUri | InvalidOption> => {
+export const dnsSet = (uri: string, rest: string): Effect.Effect<States, InvalidUri | InvalidOption, Scope.Scope> => {
   const expected = "dns://name:port, a port from 1 to 65535"
   if (rest.includes(",")) return Effect.fail(new InvalidUri({ uri, what: "it names more than one", expected }))
   const endpoint = parseAddress(uri, rest)

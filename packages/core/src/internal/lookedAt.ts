@@ -6,6 +6,7 @@ import * as Stream from "effect/Stream"
 import type { ResolverFailed } from "../RpcError.ts"
 import { ServerSetState, type States } from "../ServerSetState.ts"
 import { membersOf, sameEndpoint } from "./membership.ts"
+import { say } from "./say.ts"
 
 /** Whether two states say the same, in whatever order they list the endpoints. */
 const same = (one: ServerSetState, other: ServerSetState): boolean => {
@@ -23,7 +24,8 @@ const remembered = 100
 
 /**
  * `begin` is run for each run of the stream and gives a look at the source, which itself waits until it is worth another one. A state
- * that says what the last one said is not told again. A look that fails is logged as a warning, once for each `what` in a row of failures; it is
+ * that says what the last one said is not told again. A look that fails is logged as a warning, once for each `what` in a row of failures, and
+ * the first that succeeds again as well; it is
  * told as `Failed` only while no look has succeeded.
  */
 export const lookedAt = (
@@ -36,6 +38,7 @@ export const lookedAt = (
       while (true) {
         const result = yield* Effect.result(look)
         if (Result.isSuccess(result)) {
+          if (problems.size > 0) yield* say("info", "server set is back", {})
           problems.clear()
           if (told !== undefined && same(told, result.success)) continue
           told = result.success
@@ -45,7 +48,10 @@ export const lookedAt = (
         if (problems.has(failure.what)) continue
         problems.add(failure.what)
         if (problems.size > remembered) problems.delete(problems.values().next().value!)
-        yield* Effect.logWarning(`${failure.message}${told === undefined ? "" : "; what was known stands"}`)
+        yield* say("warning", "server set cannot be read", {
+          cause: failure.message,
+          known: told === undefined ? "nothing yet" : "what was known stands"
+        })
         if (told === undefined) return ServerSetState.Failed(failure)
       }
     }))

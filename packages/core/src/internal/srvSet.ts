@@ -11,6 +11,7 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
+import type * as Scope from "effect/Scope"
 import type { SrvRecord } from "node:dns"
 import { type InvalidOption, InvalidUri, type ResolverFailed } from "../RpcError.ts"
 import { ServerSetState, type States } from "../ServerSetState.ts"
@@ -28,6 +29,7 @@ import {
 } from "./dnsNames.ts"
 import { notResolved } from "./dnsSet.ts"
 import { lookedAt } from "./lookedAt.ts"
+import { say } from "./say.ts"
 import { byPriority, membersOf } from "./srvMembers.ts"
 
 /** A host that records of the service name. */
@@ -134,16 +136,17 @@ class Service {
       target.dueAt = now + (yield* retryIn(++target.failures))
       if (target.problem === undefined) {
         target.problem = notResolved(this.#uri, host, result.failure)
-        yield* Effect.logWarning(
-          `${target.problem.message}; ${target.addresses.length === 0 ? "it is left out" : "its last addresses stand"}`
-        )
+        yield* say("warning", "a target of a server set cannot be resolved", {
+          cause: target.problem.message,
+          known: target.addresses.length === 0 ? "it is left out" : "its last addresses stand"
+        })
       }
       return target
     })
 }
 
 /** Resolves `srv://_service._tcp.name`. Fails with `InvalidUri`, and with `InvalidOption` for `DnsSettings`. */
-export const srvSet = (uri: string, rest: string): Effect.Effect<States, InvalidUri | InvalidOption> => {
+export const srvSet = (uri: string, rest: string): Effect.Effect<States, InvalidUri | InvalidOption, Scope.Scope> => {
   const invalid = (what: string) =>
     Effect.fail(
       new InvalidUri({ uri, what, expected: "srv://_service._tcp.name, or another name that has SRV records" })

@@ -10,6 +10,7 @@ import * as Fs from "node:fs/promises"
 import type * as TlsModule from "node:tls"
 import { InvalidOption } from "../RpcError.ts"
 import { codeOf, stampOf } from "./fileStamp.ts"
+import { say } from "./say.ts"
 
 /** PEM: as text, as bytes, or the path of a file, which is read again when it has changed. */
 export type Pem = string | Uint8Array | { readonly path: string }
@@ -155,7 +156,7 @@ export const reloading = <A>(
       if (stamp === seen) return current
       current = yield* Effect.catch(load, (error) =>
         Effect.as(
-          Effect.logWarning(`changed TLS files cannot be used, the old ones stay in force: ${error.message}`),
+          say("warning", "changed TLS files cannot be used, the old ones stay in force", { cause: error.message }),
           current
         ))
       // Not before: whoever comes meanwhile waits for what is new, and one that is given up has not taken the news with it.

@@ -4,3 +4,4 @@ export { announceServer, type ServerAnnouncement, type ServerAnnounceOptions } f
 export * as Socket from "../Socket.ts"
 export * as Tls from "../Tls.ts"
 export type { Pem, TlsClientOptions, TlsServerOptions } from "../Tls.ts"
+export { CountedConnection, TransportStats } from "../TransportStats.ts"

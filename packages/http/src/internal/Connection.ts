@@ -21,18 +21,9 @@ import { type HttpRequest, type HttpResponse, isStreamed } from "../HttpWire.ts"
 import { Exchange, type ExchangeOwner } from "./Exchange.ts"
 import { nowhere } from "./nowhere.ts"
 import { invalidPart } from "./requestCheck.ts"
+import { noteRequest } from "./spans.ts"
+import type { ConnectionEnd, TransportCounts } from "./TransportCounts.ts"
 import { Upload } from "./Upload.ts"
-
-/** What the connections of one transport have seen. */
-export interface ConnectionCounts {
-  calls: number
-  /** Exchanges that nobody waited for any more: over HTTP/1 each has cost its connection. */
-  abandoned: number
-  /** Connections that ended while they were idle. */
-  idleClosed: number
-  /** Connections that ended because the server did not keep to the protocol. */
-  protocolErrors: number
-}
 
 /** What a connection is told by its transport. */
 export interface ConnectionOptions {
@@ -42,9 +33,15 @@ export interface ConnectionOptions {
   readonly http2: boolean
   readonly secure: boolean
   readonly maxHeaderBytes: number
-  readonly counts: ConnectionCounts
+  readonly counts: TransportCounts
+  /** Is told when it ends, once. */
+  readonly ended: (why: ConnectionEnd) => void
+  /** Is told what its server has to answer for; `fault` says why. */
+  readonly wrong: (what: string, fault: RpcError) => void
   /** The stack's clock in milliseconds. */
   readonly now: () => number
+  /** Lets the event loop read once (`Socket.turn`). */
+  readonly turn: (f: () => void) => void
   /** Fields that every request has beside its own. */
   readonly fieldsFor: (request: HttpRequest, attempt: Attempt) => ReadonlyArray<readonly [string, string]>
 }
@@ -78,10 +75,11 @@ const authority = ({ host, key, port }: Endpoint, secure: boolean): string => {
 /** The connection. */
 export class Connection implements ExchangeOwner {
   readonly status = new StatusCell("Open")
-  readonly counts: ConnectionCounts
+  readonly counts: TransportCounts
   readonly gone = new Error("the connection is closed")
   refusal: Tls.TlsFailed | undefined
   draining = false
+  readonly turn: (f: () => void) => void
   readonly #options: ConnectionOptions
   readonly #authority: string
   readonly #client: Client
@@ -95,6 +93,7 @@ export class Connection implements ExchangeOwner {
   constructor(options: ConnectionOptions) {
     this.#options = options
     this.counts = options.counts
+    this.turn = options.turn
     this.#idleSince = options.now()
     this.#authority = authority(options.endpoint, options.secure)
     const { http2, maxHeaderBytes, secure, socket } = options
@@ -151,7 +150,9 @@ export class Connection implements ExchangeOwner {
       return Effect.fail(new Unsendable({ what: cause.message, cause }))
     }
     return isStreamed(body)
-      ? Effect.contextWith((context: Context.Context<never>) => this.#send(request, attempt, new Upload(body, context)))
+      ? Effect.contextWith((context: Context.Context<never>) =>
+        this.#send(request, attempt, new Upload(body, context, this.counts))
+      )
       : this.#send(request, attempt, undefined)
   }
 
@@ -167,6 +168,7 @@ export class Connection implements ExchangeOwner {
         return resume(Effect.fail(abortFailure(abort.reason, { waiting: "queue", reached: "no", endpoint })))
       }
       if (this.status.state !== "Open") {
+        this.counts.stale++
         return resume(Effect.fail(new ConnectionClosed({ endpoint, reached: "no", cause: this.status.fault })))
       }
       if (this.#exchanges.size > 0 && !this.#options.http2) {
@@ -180,6 +182,9 @@ export class Connection implements ExchangeOwner {
       const exchange = new Exchange(this, request, attempt, upload, resume)
       this.#exchanges.add(exchange)
       this.counts.calls++
+      if (attempt.span !== undefined) {
+        noteRequest(attempt.span, sent, this.#options.secure, this.#options.http2, this.#authority, attempt.number)
+      }
       abort.on(exchange)
       const dispatch = () => {
         exchange.dispatched = true
@@ -193,7 +198,7 @@ export class Connection implements ExchangeOwner {
 
   /** Lets the event loop read what has come. One turn may be over already but for its last part: undici waits for another. */
   #look(exchange: Exchange, then: () => void): void {
-    setImmediate(() => {
+    this.turn(() => {
       if (!exchange.over) then()
     })
   }
@@ -216,24 +221,33 @@ export class Connection implements ExchangeOwner {
     return this.#options.socket.bytesRead
   }
 
+  /** Bytes that were sent so far, for whichever exchange. */
+  get bytesWritten(): number {
+    return this.#options.socket.bytesWritten
+  }
+
   /**
    * A call over HTTP/2 has timed out in which not one byte came: undici waits for no ping, and a connection that is dead would be used for
    * ever. It finishes what it has if it can, and the next calls have another.
    */
   unanswered(): void {
     if (!this.#options.http2 || this.status.state !== "Open") return
-    const { endpoint } = this.#options
-    this.status.set("Busy", new ConnectionClosed({ endpoint, reached: "maybe", cause: "nothing came from the server" }))
+    const { endpoint, wrong } = this.#options
+    const fault = new ConnectionClosed({ endpoint, reached: "maybe", cause: "nothing came from the server" })
+    this.status.set("Busy", fault)
+    wrong("a server of HTTP/2 does not answer", fault)
   }
 
   /** Ends the connection from this side. */
   close(cause: unknown): void {
-    this.#close(undefined, cause)
+    this.#close("client", undefined, cause)
   }
 
   failed(fault: RpcError, cause: Error | undefined): void {
-    if (!this.shared) this.#close(this.#faultOf(fault), cause)
-    // Over HTTP/2 it says something of the connection only if that is no more.
+    if (fault._tag === "ProtocolError") this.#broke(fault)
+    if (!this.shared) {
+      this.#close(fault._tag === "ProtocolError" ? "protocol_error" : "server", this.#faultOf(fault), cause)
+    } // Over HTTP/2 it says something of the connection only if that is no more.
     else if (cause === this.gone || this.#options.socket.destroyed) this.#lost(cause === this.gone ? unusable : cause!)
   }
 
@@ -243,14 +257,14 @@ export class Connection implements ExchangeOwner {
     if (!this.shared) {
       // A request that was answered before it was written whole may never be read to its end.
       const { destroyed, writableLength } = this.#options.socket
-      if (destroyed || writableLength > 0) this.#close(undefined, undefined)
-    } else if (this.status.state === "Busy" && this.#exchanges.size === 0) this.#close(undefined, undefined)
+      if (destroyed || writableLength > 0) this.#close("finished", undefined, undefined)
+    } else this.#closeDrained()
   }
 
   cut(): void {
     // First, so that nothing of what is to be written is looked at again.
     this.#options.socket.destroy()
-    this.#close(undefined, "the body of another call was given up on it")
+    this.#close("abandoned", undefined, "the body of another call was given up on it")
   }
 
   abandoned(exchange: Exchange): void {
@@ -258,8 +272,13 @@ export class Connection implements ExchangeOwner {
     // What comes late must meet nobody; nothing comes of what undici was not given.
     if (exchange.dispatched) this.counts.abandoned++
     if (!this.#options.http2) {
-      if (exchange.dispatched) this.#close(undefined, undefined)
-    } else if (this.status.state === "Busy" && this.#exchanges.size === 0) this.#close(undefined, undefined)
+      if (exchange.dispatched) this.#close("abandoned", undefined, undefined)
+    } else this.#closeDrained()
+  }
+
+  /** One that takes no more calls ends with the last of those that it has. */
+  #closeDrained(): void {
+    if (this.status.state === "Busy" && this.#exchanges.size === 0) this.#close("drained", undefined, undefined)
   }
 
   #dispatched({ body, headers, method, target }: HttpRequest, upload: Upload | undefined): Dispatcher.DispatchOptions {
@@ -291,9 +310,13 @@ export class Connection implements ExchangeOwner {
    * was on it: HTTP servers close connections as they like, and the next one will tell.
    */
   #faultOf(error: RpcError): RpcError | undefined {
-    if (error._tag === "ProtocolError") this.counts.protocolErrors++
-    else if (this.refusal === undefined) return undefined
-    return error
+    return error._tag === "ProtocolError" || this.refusal !== undefined ? error : undefined
+  }
+
+  /** The server has not kept to HTTP. */
+  #broke(fault: ProtocolError): void {
+    this.counts.protocolErrors++
+    this.#options.wrong("a server does not keep to HTTP", fault)
   }
 
   #lost(cause: Error): void {
@@ -311,13 +334,20 @@ export class Connection implements ExchangeOwner {
       return
     }
     // The exchange hears of it too, and knows more: in this turn.
-    queueMicrotask(() => this.#close(this.#refused("maybe"), cause))
+    const why = this.#awaiting ? "server" : "finished"
+    queueMicrotask(() => this.#close(why, this.#refused("maybe"), cause))
+  }
+
+  /** Whether something is on it whose end is not decided. */
+  get #awaiting(): boolean {
+    for (const exchange of this.#exchanges) if (!exchange.over) return true
+    return false
   }
 
   /** Idle, or as good as idle: a server may close what nobody uses. */
   #closedIdle(cause: Error): void {
     this.counts.idleClosed++
-    this.#close(this.#refused("no"), cause)
+    this.#close("idle", this.#refused("no"), cause)
   }
 
   #refused(reached: Reached): ConnectionClosed | undefined {
@@ -329,8 +359,9 @@ export class Connection implements ExchangeOwner {
    * The status first, so that what is on it is not sent here again. Its pool closes it then from this side, but what is on it hears what has
    * ended it.
    */
-  #close(fault: RpcError | undefined, cause: unknown): void {
+  #close(why: ConnectionEnd, fault: RpcError | undefined, cause: unknown): void {
     if (this.status.state === "Closed") return
+    this.#options.ended(why)
     this.status.set("Closed", fault)
     this.#unwatch()
     for (const exchange of [...this.#exchanges]) exchange.close(cause)
@@ -341,9 +372,9 @@ export class Connection implements ExchangeOwner {
   readonly #unasked = (bytes: Buffer): void => {
     if (this.shared && (this.#earlyBytes += bytes.length) <= maxEarlyBytes) return void this.#early.push(bytes)
     const what = "bytes before any request"
-    this.counts.protocolErrors++
     const fault = new ProtocolError({ endpoint: this.#options.endpoint, what, cause: undefined })
-    this.#close(fault, fault)
+    this.#broke(fault)
+    this.#close("protocol_error", fault, fault)
   }
 
   readonly #endedIdle = (): void => {

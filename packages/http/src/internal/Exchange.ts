@@ -9,6 +9,7 @@ import {
   type Outcome,
   ProtocolError,
   type RpcError,
+  Tracing,
   Unsendable
 } from "@scales-rpc/core"
 import type { Tls } from "@scales-rpc/core/socket"
@@ -17,16 +18,18 @@ import * as Exit from "effect/Exit"
 import { type Dispatcher, errors } from "undici"
 import { RequestBodyFailed } from "../errors.ts"
 import { type HeaderFields, headerOf, type HttpRequest, type HttpResponse } from "../HttpWire.ts"
-import type { ConnectionCounts } from "./Connection.ts"
 import { fieldsOf } from "./fields.ts"
 import { type BodySource, ReceivedBody } from "./ReceivedBody.ts"
+import type { BodyEnd, TransportCounts } from "./TransportCounts.ts"
 import type { Upload } from "./Upload.ts"
 
 type Result = Effect.Effect<HttpResponse, RpcError>
 
 /** The connection, as one exchange on it knows it. */
 export interface ExchangeOwner {
-  readonly counts: ConnectionCounts
+  readonly counts: TransportCounts
+  /** Lets the event loop read once. */
+  readonly turn: (f: () => void) => void
   /** What an exchange that is not to be made here fails with, whatever undici says. */
   readonly gone: Error
   /** What the server had against the client's certificate: in TLS 1.3 it judges that after the handshake. */
@@ -138,7 +141,9 @@ export class Exchange implements Dispatcher.DispatchHandler, AbortListener, Body
     this.#readBefore = this.#owner.bytesRead
     const { draining, gone } = this.#owner
     if (draining) this.onResponseError(controller, gone)
-    if (this.#over) controller.abort(gaveUp)
+    if (this.#over) return controller.abort(gaveUp)
+    const { body } = this.#request
+    if (body instanceof Uint8Array) this.#owner.counts.requestBodyBytes += body.length
   }
 
   /** The head of the response; of others before it, with 1xx, nobody is told. */
@@ -149,10 +154,14 @@ export class Exchange implements Dispatcher.DispatchHandler, AbortListener, Body
     reason: string | undefined
   ): void {
     if (this.#over) return
+    const { counts } = this.#owner
+    counts.responded(status)
     if (status === 101) return this.#switched(controller)
     if (status < 200) return
     const { collect, owner } = this.#request
     const headers = fieldsOf(controller.rawHeaders)
+    const { span } = this.#attempt
+    if (span !== undefined) Tracing.note(span, () => span.attribute("http.response.status_code", status))
     const refusal = nackOf(this.#attempt.endpoint, status, headers)
     const response = this.#response = {
       status,
@@ -166,9 +175,11 @@ export class Exchange implements Dispatcher.DispatchHandler, AbortListener, Body
       this.#refusal = refusal.retryable && !this.#mayRepeat
         ? new Nacked({ endpoint: refusal.endpoint, why: refusal.why, retryable: false })
         : refusal
+      if (this.#refusal.retryable) counts.nacks++
+      else counts.finalNacks++
       this.#limit = refusalBytes
       // It says all. What is not there of its body in this turn is not waited for.
-      setImmediate(() => {
+      this.#owner.turn(() => {
         if (!this.#over) this.#cut()
       })
       return
@@ -184,6 +195,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AbortListener, Body
 
   onResponseData(_: Dispatcher.DispatchController, chunk: Buffer): void {
     if (this.#over) return
+    this.#owner.counts.responseBodyBytes += chunk.length
     if (this.#body !== undefined) return this.#body.push(plain(chunk))
     const room = this.#limit - this.#size
     if (chunk.length <= room) {
@@ -198,6 +210,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AbortListener, Body
   /** What has come of the response is enough. */
   #cut(): void {
     this.#response!.truncated = true
+    if (this.#refusal === undefined) this.#owner.counts.truncated++
     this.#answer(this.#collected())
     this.#abort()
   }
@@ -232,6 +245,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AbortListener, Body
 
   #answer(response: HttpResponse): void {
     const refusal = this.#refusal
+    if (refusal !== undefined) this.#owner.counts.failed(refusal._tag)
     const result = refusal === undefined ? Effect.succeed(response) : Effect.fail(refusal)
     this.#finish(this.#owner.shared, () => this.#tell(result))
   }
@@ -251,6 +265,9 @@ export class Exchange implements Dispatcher.DispatchHandler, AbortListener, Body
 
   #failWith(error: RpcError): void {
     const body = this.#body
+    const { counts } = this.#owner
+    counts.failed(error._tag)
+    if (error._tag === "ConnectionClosed" && error.reached === "no") counts.stale++
     this.#finish(false, () => body === undefined ? this.#tell(Effect.fail(error)) : body.fail(error))
   }
 
@@ -259,12 +276,12 @@ export class Exchange implements Dispatcher.DispatchHandler, AbortListener, Body
     if (left && reason._tag === "Timeout" && this.#owner.bytesRead === this.#readBefore) this.#owner.unanswered()
     this.giveUp()
     const { endpoint } = this.#attempt
-    this.#tell(Effect.fail(
-      abortFailure(
-        reason,
-        left ? { waiting: "reply", reached: "maybe", endpoint } : { waiting: "queue", reached: "no", endpoint }
-      )
-    ))
+    const failure = abortFailure(
+      reason,
+      left ? { waiting: "reply", reached: "maybe", endpoint } : { waiting: "queue", reached: "no", endpoint }
+    )
+    this.#owner.counts.failed(failure._tag)
+    this.#tell(Effect.fail(failure))
   }
 
   /** Nobody waits for it any more. */
@@ -298,6 +315,8 @@ export class Exchange implements Dispatcher.DispatchHandler, AbortListener, Body
     if (this.#owner.shared && this.#request.body !== undefined) this.#owner.cut()
     controller.abort(gaveUp)
   }
+
+  readonly bodyEnded = (how: BodyEnd): void => void this.#owner.counts.bodies[how]++
 
   readonly pause = (): void => this.#controller?.pause()
 
@@ -363,7 +382,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AbortListener, Body
     }
     this.#settle = settle
     if (soon) queueMicrotask(settle)
-    else setImmediate(setImmediate, settle)
+    else this.#owner.turn(() => this.#owner.turn(settle))
   }
 
   #tell(result: Result): void {

@@ -11,6 +11,7 @@ import {
 import * as Effect from "effect/Effect"
 import type { BodyOwner } from "../BodyOwner.ts"
 import type { BodyStream } from "../HttpWire.ts"
+import type { BodyEnd } from "./TransportCounts.ts"
 
 /** Bytes that may wait for their reader before the connection is read no further. */
 const highWater = 65_536
@@ -22,6 +23,8 @@ export interface BodySource {
   readonly resume: () => void
   /** Nobody reads on: the exchange is to end. */
   readonly giveUp: () => void
+  /** The body has ended, or is not read to its end. */
+  readonly bodyEnded: (how: BodyEnd) => void
 }
 
 type Result = Effect.Effect<Uint8Array | undefined, RpcError>
@@ -62,17 +65,16 @@ export class ReceivedBody implements BodyStream, AbortListener {
       this.#chunks.length = 0
       return
     }
-    this.#drop(Effect.fail(
-      new ConnectionClosed({ endpoint: this.#attempt.endpoint, reached: "maybe", cause: "the body was cancelled" })
-    ))
+    const { endpoint } = this.#attempt
+    const error = new ConnectionClosed({ endpoint, reached: "maybe", cause: "the body was cancelled" })
+    this.#drop(Effect.fail(error), "cancelled")
     this.#release("ignored")
   }
 
   /** The call's time is over, or its client closed. */
   onAbort(reason: AbortReason): void {
-    this.#drop(Effect.fail(
-      abortFailure(reason, { waiting: "reply", reached: "maybe", endpoint: this.#attempt.endpoint })
-    ))
+    const { endpoint } = this.#attempt
+    this.#drop(Effect.fail(abortFailure(reason, { waiting: "reply", reached: "maybe", endpoint })), "aborted")
   }
 
   /** Bytes from the connection. */
@@ -91,7 +93,7 @@ export class ReceivedBody implements BodyStream, AbortListener {
   /** The exchange is over: the body is complete. `outcome` is what the response says of the endpoint. */
   complete(outcome: Outcome): void {
     if (this.#last !== undefined) return
-    this.#finish(end)
+    this.#finish(end, "complete")
     this.#release(outcome)
   }
 
@@ -116,7 +118,7 @@ export class ReceivedBody implements BodyStream, AbortListener {
 
   #break(last: Result): void {
     if (this.#last !== undefined) return
-    this.#finish(last)
+    this.#finish(last, "broken")
     this.#release("failure")
   }
 
@@ -132,15 +134,16 @@ export class ReceivedBody implements BodyStream, AbortListener {
   }
 
   /** Nothing more is read, not even what has come. */
-  #drop(last: Result): void {
+  #drop(last: Result, how: BodyEnd): void {
     if (this.#last !== undefined) return
     this.#chunks.length = 0
-    this.#finish(last)
+    this.#finish(last, how)
     this.#source.giveUp()
   }
 
-  #finish(last: Result): void {
+  #finish(last: Result, how: BodyEnd): void {
     this.#last = last
+    this.#source.bodyEnded(how)
     this.#attempt.abort.off(this)
     this.#owner.ended(this)
     this.#wake()

@@ -2,17 +2,20 @@
 import {
   type Call,
   type CallContext,
+  Describe,
   Dispatcher,
   type InvalidOption,
   type RpcError,
-  type Stack,
+  Stack,
   Superseded
 } from "@scales-rpc/core"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import * as Tracer from "effect/Tracer"
 import { checkedClassifier, isIdempotent } from "../classify.ts"
 import { type HttpResponse, HttpWire, isStreamed, type StreamedRequest } from "../HttpWire.ts"
+import { joined, methodSpan, noteTarget } from "./spans.ts"
 
 /** Options of such a client. */
 export interface StreamedCallOptions {
@@ -39,12 +42,23 @@ export const streamedCalls = (
 ): Effect.Effect<StreamedCall, InvalidOption, "Http/Balanced" | Stack | Scope.Scope> =>
   Effect.gen(function*() {
     const sink = yield* HttpWire.Balanced
+    const stack = yield* Stack
     const { dispatch } = yield* Dispatcher.make({
       service,
       timeout: options.timeout ?? "60 seconds",
+      given: options,
       context: options.context
     })
     const classify = yield* checkedClassifier(options.failureStatus)
+    yield* stack.register({
+      role: "http",
+      description: "sends requests to the URLs of one service",
+      options: Describe.given(stack.given ?? options, {
+        name: service,
+        failureStatus: options.failureStatus ?? "500 and above"
+      }),
+      snapshot: () => undefined
+    })
     const whole = new Map<string, Dispatcher.CalledMethod>()
     const streamed = new Map<string, Dispatcher.CalledMethod>()
     const methodOf = ({ body, method: name }: StreamedRequest): Dispatcher.CalledMethod => {
@@ -52,7 +66,7 @@ export const streamedCalls = (
       const methods = once ? streamed : whole
       let method = methods.get(name)
       if (method === undefined) {
-        method = { name, idempotent: !once && isIdempotent(name), classify }
+        method = { name, idempotent: !once && isIdempotent(name), classify, span: methodSpan(name) }
         if (methods.size < maxMethods) methods.set(name, method)
       }
       return method
@@ -68,7 +82,17 @@ export const streamedCalls = (
       })
       const sent = dispatch(methodOf(request), (call) => {
         begun = call
-        return sink.send(request, call)
+        const { span, trace } = call
+        if (span !== undefined) noteTarget(span, request.target)
+        return trace === undefined
+          ? sink.send(request, call)
+          // The span of Effect's client keeps its response once it has ended, and what is sent is kept until the response has: it gets the ids alone.
+          : Effect.withFiber((fiber) =>
+            sink.send(
+              joined(request, call, fiber),
+              span === undefined ? { ...call, trace: Tracer.externalSpan(trace) } : call
+            )
+          )
       })
       return Effect.onExitPrimitive(sent, (exit) => {
         begun = undefined

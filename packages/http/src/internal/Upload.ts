@@ -4,6 +4,7 @@ import * as Stream from "effect/Stream"
 import { Readable } from "node:stream"
 import { RequestBodyFailed } from "../errors.ts"
 import type { StreamedBody } from "../HttpWire.ts"
+import type { TransportCounts } from "./TransportCounts.ts"
 
 const stopped = new Error("nobody waits for the response any more")
 
@@ -21,8 +22,10 @@ export class Upload {
   /** Why the stream came to no good end. */
   failure: RequestBodyFailed | undefined
   readonly #chunks: AsyncIterator<Uint8Array>
+  readonly #counts: TransportCounts
 
-  constructor(body: StreamedBody, context: Context.Context<never>) {
+  constructor(body: StreamedBody, context: Context.Context<never>, counts: TransportCounts) {
+    this.#counts = counts
     this.#chunks = Stream.toAsyncIterableWith(body.stream, context)[Symbol.asyncIterator]()
     this.readable = new Readable({
       read: () => void this.#pull(),
@@ -53,7 +56,9 @@ export class Upload {
     try {
       let next = await this.#chunks.next()
       while (!next.done && next.value.length === 0) next = await this.#chunks.next()
-      if (!readable.destroyed) readable.push(next.done ? null : next.value)
+      if (readable.destroyed) return
+      if (!next.done) this.#counts.requestBodyBytes += next.value.length
+      readable.push(next.done ? null : next.value)
     } catch (cause) {
       if (!readable.destroyed) readable.destroy(this.failure = new RequestBodyFailed({ cause }))
     }

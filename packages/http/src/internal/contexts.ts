@@ -1,5 +1,5 @@
 /** What travels with a call beside the request itself, as header fields: Finagle's, and those that the caller set. */
-import { type Attempt, ClientId, Hedge, RequestHeaders, Trace, type TraceId } from "@scales-rpc/core"
+import { type Attempt, ClientId, Hedge, outboundTrace, RequestHeaders, type TraceId } from "@scales-rpc/core"
 import { type HeaderFields, type HttpRequest, isStreamed } from "../HttpWire.ts"
 import { singular } from "./callFields.ts"
 
@@ -20,14 +20,15 @@ const nanosOf = (millis: number): string => `${Math.floor(millis)}000000`
 
 const hex = (id: bigint): string => id.toString(16).padStart(16, "0")
 
-/** The attempt's own span, as B3's fields. */
-const traceFields = (trace: TraceId, spanId: bigint): Array<readonly [string, string]> => {
-  const { flags, spanId: parentId, traceId, traceIdHigh } = trace
+/** A trace as B3's fields. */
+const traceFields = (trace: TraceId): Array<readonly [string, string]> => {
+  const { flags, parentId, spanId, traceId, traceIdHigh } = trace
   const fields: Array<readonly [string, string]> = [
     ["x-b3-traceid", (traceIdHigh === undefined ? "" : hex(traceIdHigh)) + hex(traceId)],
-    ["x-b3-spanid", hex(spanId)],
-    ["x-b3-parentspanid", hex(parentId)]
+    ["x-b3-spanid", hex(spanId)]
   ]
+  // A root has no parent.
+  if (parentId !== spanId) fields.push(["x-b3-parentspanid", hex(parentId)])
   if ((flags & decided) !== 0n) fields.push(["x-b3-sampled", (flags & sampled) === 0n ? "false" : "true"])
   fields.push(["x-b3-flags", String(flags & debug)])
   return fields
@@ -67,17 +68,11 @@ export const finagleFields = (
   fields.push([retriesName, String(number)])
   // Without it, a server under too much load refuses no request that has a body: it cannot know that it may come again.
   if (request.body !== undefined && !isStreamed(request.body)) fields.push(["finagle-http-retryable-request", ""])
+  const trace = outboundTrace(attempt, random)
+  if (trace !== undefined) fields.push(...traceFields(trace))
   if (context.isEmpty) return fields
   const clientId = context.get(ClientId)
   if (clientId !== undefined) fields.push([clientIdName, clientId])
   if (context.get(Hedge.BackupRequest) !== undefined) fields.push([backupName, "1"])
-  const trace = context.get(Trace)
-  if (trace !== undefined) fields.push(...traceFields(trace, spanIdOf(random)))
   return fields
-}
-
-/** 64 random bits. */
-const spanIdOf = (random: () => number): bigint => {
-  const half = () => BigInt(Math.floor(random() * 0x1_0000_0000))
-  return half() << 32n | half()
 }

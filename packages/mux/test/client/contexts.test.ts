@@ -1,9 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
 import {
+  beginAttempt,
   bytesKey,
+  type Call,
   CallContext,
   ClientId,
   Destination,
+  Direct,
   Dtab,
   Endpoint,
   localKey,
@@ -21,6 +24,7 @@ import {
   requestHeadersId,
   Retries
 } from "@scales-rpc/mux"
+import { Context as EffectContext, Effect, Option, Tracer } from "effect"
 import { ClientContexts } from "../../src/ClientContexts.ts"
 import { toHex, utf8 } from "../vectors.ts"
 import { type Driven, endpoint, epoch, ok, opened, type SendOptions } from "./scripted.ts"
@@ -46,6 +50,19 @@ const request = async (driven: Driven, options: SendOptions, body = "hi"): Promi
 /** Its contexts, one line each, the long prefixes cut. */
 const lines = ({ contexts }: Message.Tdispatch): Array<string> =>
   contexts.map(([key, value]) => `${Buffer.from(key).toString().replace("com.twitter.finagle.", "")} ${toHex(value)}`)
+
+const spanOf = (traceId: string, spanId: string, parent: Tracer.AnySpan | undefined): Tracer.Span => {
+  const span = new Tracer.NativeSpan({
+    name: "call",
+    parent: Option.fromUndefinedOr(parent),
+    annotations: EffectContext.empty(),
+    links: [],
+    startTime: 0n,
+    kind: "client",
+    sampled: true
+  })
+  return Object.assign(span, { _traceId: traceId, _spanId: spanId })
+}
 
 const trace: TraceId = { traceId: 3n, traceIdHigh: undefined, spanId: 2n, parentId: 7n, flags: 6n }
 
@@ -100,6 +117,25 @@ describe("a client's contexts", () => {
     await driven.finish()
   })
 
+  it("tell the time at which a first try is sent that waited on the direct way", async () => {
+    const driven = await contextual()
+    const { session, time } = driven
+    const begunAt = time.now
+    const call: Call = { ...driven.send("first", { timeoutMillis: 5000 }).call, tried: [] }
+    const [first] = await driven.take()
+    time.advance(3000)
+    Direct.throughEndpoint({ send: session.send, status: session.status, open: Effect.void })!.send(
+      { body: utf8("hi") },
+      beginAttempt(call, endpoint, () => time.now),
+      () => {}
+    )
+    const message = (await driven.take())[0] as Message.Tdispatch
+    const nanos = (millis: number) => (BigInt(millis) * 1_000_000n).toString(16).padStart(16, "0")
+    assert.include(lines(message), `Deadline ${nanos(begunAt + 3000)}${nanos(begunAt + 5000)}`)
+    driven.deliver(ok(first!.tag, ""), ok(message.tag, ""))
+    await driven.finish()
+  })
+
   it("are no more than the number of the try when there is nothing to say", async () => {
     const driven = await contextual()
     const message = await request(driven, { withoutDeadline: true })
@@ -134,6 +170,43 @@ describe("a client's contexts", () => {
       "tracing.TraceContext 0123456789abcdef000000000000000200000000000000030000000000000006",
       "Retries 00000001"
     ])
+    await driven.finish()
+  })
+
+  it("carry the call's own span, the same with each try: 128 bits, its parent, and that it is sampled", async () => {
+    const driven = await contextual()
+    const span = spanOf(
+      "0af7651916cd43dd8448eb211c80319c",
+      "b7ad6b7169203331",
+      Tracer.externalSpan({ traceId: "0af7651916cd43dd8448eb211c80319c", spanId: "00f067aa0ba902b7" })
+    )
+    const bytes = "b7ad6b716920333100f067aa0ba902b78448eb211c80319c00000000000000060af7651916cd43dd"
+    for (const [attempt, tried] of [[], [endpoint]].entries()) {
+      assert.deepStrictEqual(lines(await request(driven, { span, withoutDeadline: true, tried })), [
+        `tracing.TraceContext ${bytes}`,
+        `Retries 0000000${attempt}`
+      ])
+    }
+    const root = spanOf("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", undefined)
+    assert.strictEqual(
+      lines(await request(driven, { span: root, withoutDeadline: true }))[0],
+      "tracing.TraceContext b7ad6b7169203331b7ad6b71692033318448eb211c80319c00000000000000060af7651916cd43dd"
+    )
+    await driven.finish()
+  })
+
+  it("carry a span under the one that the call is in when it has none of its own, and that it is not sampled", async () => {
+    const driven = await contextual(spans(1n, 9n, 5n))
+    const trace = Tracer.externalSpan({ traceId: "3".padStart(32, "0"), spanId: "2".padStart(16, "0"), sampled: false })
+    for (const id of ["1", "9"]) {
+      assert.strictEqual(
+        lines(await request(driven, { trace, withoutDeadline: true }))[0],
+        `tracing.TraceContext 000000000000000${id}000000000000000200000000000000030000000000000002`
+      )
+    }
+    // Calls outside of it in the same millisecond have none of it.
+    assert.deepStrictEqual(lines(await request(driven, { withoutDeadline: true })), ["Retries 00000000"])
+    assert.lengthOf(lines(await request(driven, { trace, withoutDeadline: true })), 2)
     await driven.finish()
   })
 

@@ -187,7 +187,7 @@ const clientOf = (...servers: ReadonlyArray<{ readonly peer: RawPeer.RawPeer }>)
     (context) => {
       const { call } = Context.get(context, Bytes)
       const stateOf = (role: string) =>
-        describeStack(Context.get(context, Stack)).find((node) => node.role === role)!.state as any
+        describeStack(Context.get(context, Stack)).stages.find((node) => node.role === role)!.state as any
       return {
         call,
         /** Who answered so many calls, made at the same time, by name. */

@@ -23,9 +23,10 @@ import {
   type MuxRequest,
   type MuxResponse
 } from "@scales-rpc/mux"
-import { Cause, Effect, Exit } from "effect"
+import { Cause, Effect, Exit, type Tracer } from "effect"
 import { ClientContexts, type Marshalled } from "../../src/ClientContexts.ts"
-import { type ClientCounts, ClientSession, type ClientSessionOptions } from "../../src/ClientSession.ts"
+import { ClientCounts } from "../../src/ClientCounts.ts"
+import { ClientSession, type ClientSessionOptions } from "../../src/ClientSession.ts"
 import { fromHex, initHeaders, none, toHex, utf8 } from "../vectors.ts"
 
 /** Where the scripted server is. */
@@ -109,7 +110,9 @@ export class Sent {
       abort,
       tried: [...options.tried ?? []],
       classify: classifyExit,
-      reply: options.reply
+      reply: options.reply,
+      span: options.span,
+      trace: options.trace ?? options.span
     }
     this.attempt = beginAttempt(this.call, endpoint, () => time.now)
     const request: MuxRequest = { body: typeof body === "string" ? utf8(body) : body }
@@ -162,6 +165,8 @@ export interface SendOptions {
   readonly timeoutMillis?: number
   readonly withoutDeadline?: boolean
   readonly context?: CallContext
+  readonly span?: Tracer.Span
+  readonly trace?: Tracer.AnySpan
   readonly tried?: ReadonlyArray<Endpoint>
   readonly reply?: ReplyHeaders
 }
@@ -170,16 +175,7 @@ export interface SendOptions {
 export class Driven {
   readonly time = new FakeTime()
   readonly wire = new Wire()
-  readonly counts: ClientCounts = {
-    dispatches: 0,
-    discards: 0,
-    nacks: 0,
-    drains: 0,
-    leases: 0,
-    pings: 0,
-    pingTimeouts: 0,
-    downgrades: 0
-  }
+  readonly counts = new ClientCounts({ elapsed: () => this.time.now, metrics: { on: true } })
   readonly session: ClientSession
   /** What `onReady` was told, each time. */
   readonly ready: Array<RpcError | undefined> = []

@@ -34,6 +34,12 @@ export interface MessageSink {
   write(chunks: ReadonlyArray<Uint8Array>, left: (() => void) | undefined): void
 }
 
+/** Why a connection ended. */
+export type ConnectionEnd = "client" | "server" | "error" | "abandoned" | "protocol_error"
+
+/** All of them: `client`: closed from here; `server`: it ended the connection; `abandoned`: the caller of the call on it had gone. */
+export const connectionEnds: ReadonlyArray<ConnectionEnd> = ["client", "server", "error", "abandoned", "protocol_error"]
+
 /** What the connections of one transport have seen. */
 export interface ConnectionCounts {
   calls: number
@@ -61,13 +67,15 @@ export interface ClientConnectionOptions {
   /** The stack's clock in milliseconds, and its timers. */
   readonly now: () => number
   readonly deadlines: Deadlines
+  /** Lets the event loop read once (`Socket.turn`). */
+  readonly turn: (f: () => void) => void
   readonly counts: ConnectionCounts
   /** The connection takes calls, or why it never will. */
   readonly onReady: (fault: RpcError | undefined) => void
   /** The caller of the call on it has gone, whose request has left: heard before the connection ends. */
   readonly onGivenUp: () => void
   /** The connection has ended: the transport closes the socket. Called once, after the call on it has been failed. */
-  readonly onEnd: () => void
+  readonly onEnd: (why: ConnectionEnd, cause: unknown) => void
 }
 
 /**
@@ -206,15 +214,16 @@ export class ClientConnection {
     const said = cause ?? `the server closed the connection${within}`
     if (this.#phase === "upgrading") return this.#upgradeFailed(said)
     const exchange = this.#exchange
-    if (exchange?.written === true) return this.#end(this.#closed("maybe", said), said)
+    const why = cause === undefined || isReset(cause) ? "server" : "error"
+    if (exchange?.written === true) return this.#end(this.#closed("maybe", said), said, why)
     // Idle, or as good as idle. A server may close what nobody uses, with a reset if it likes: the next connection will tell how it is.
     this.#options.counts.idleClosed++
-    this.#end(cause === undefined || isReset(cause) ? undefined : this.#closed("no", said), said)
+    this.#end(why === "server" ? undefined : this.#closed("no", said), said, why)
   }
 
   /** Ends the connection from this side; the call on it fails. */
   close(cause: unknown): void {
-    this.#end(undefined, cause)
+    this.#end(undefined, cause, "client")
   }
 
   /** Begins an exchange, whose end `done` hears; `undefined`: it has ended. */
@@ -273,19 +282,21 @@ export class ClientConnection {
     if (!exchange.written) return
     this.#options.counts.abandoned++
     this.#options.onGivenUp()
-    this.#end(undefined, "its call was given up")
+    this.#end(undefined, "its call was given up", "abandoned")
   }
 
   /** Lets the event loop read what has come, once: one turn may be over already but for its last part. */
   #look(exchange: Exchange): void {
-    setImmediate(() => {
+    const { turn } = this.#options
+    turn(() => {
       if (this.#exchange !== exchange) return
-      setImmediate(() => {
+      turn(() => {
         if (this.#exchange === exchange) this.#write(exchange)
       })
     })
   }
 
+  /** Sends a request. What is thrown on the way is the call's defect, here and a turn later, and the connection is free of the call. */
   #write(exchange: Exchange): void {
     const { deadlines, framing, now, sink, upgrade } = this.#options
     const { attempt, request } = exchange
@@ -301,20 +312,30 @@ export class ClientConnection {
         )
         : chunksOf(framing, request.body)
     } catch (cause) {
-      if (!(cause instanceof ThriftEncodeError)) throw cause
-      return this.#finish(Exit.fail(new Unsendable({ what: cause.message, cause })))
+      return this.#finish(
+        cause instanceof ThriftEncodeError
+          ? Exit.fail(new Unsendable({ what: cause.message, cause }))
+          : Exit.die(cause)
+      )
     }
     exchange.written = true
-    sink.write(
-      chunks,
-      request.oneway
-        ? () => {
-          if (this.#exchange !== exchange) return
-          this.#remember(request.sequenceId)
-          this.#finish(Exit.succeed(empty))
-        }
-        : undefined
-    )
+    try {
+      sink.write(
+        chunks,
+        request.oneway
+          ? () => {
+            if (this.#exchange !== exchange) return
+            this.#remember(request.sequenceId)
+            this.#finish(Exit.succeed(empty))
+          }
+          : undefined
+      )
+    } catch (defect) {
+      if (this.#exchange !== exchange) throw defect
+      // Nobody knows how much of it has left.
+      this.#reply = Exit.die(defect)
+      this.#end(undefined, defect, "error")
+    }
   }
 
   #remember(oneway: number): void {
@@ -386,7 +407,7 @@ export class ClientConnection {
 
   #upgradeFailed(cause: unknown): void {
     const fault = new ConnectFailed({ endpoint: this.#options.endpoint, phase: "handshake", cause })
-    this.#end(fault, cause)
+    this.#end(fault, cause, "error")
     this.#options.onReady(fault)
   }
 
@@ -395,11 +416,11 @@ export class ClientConnection {
     if (this.#phase === "upgrading") return this.#upgradeFailed(fault)
     if (this.#phase === "ended") return
     this.#options.counts.protocolErrors++
-    this.#end(fault, fault)
+    this.#end(fault, fault, "protocol_error")
   }
 
   /** Ends the connection: the status first, so that the call is not sent here again. A reply that was good is given all the same. */
-  #end(fault: RpcError | undefined, cause: unknown): void {
+  #end(fault: RpcError | undefined, cause: unknown, why: ConnectionEnd): void {
     if (this.#phase === "ended") return
     this.#phase = "ended"
     this.#clearTimer()
@@ -416,7 +437,7 @@ export class ClientConnection {
     }
     this.#answered = false
     this.#reply = undefined
-    this.#options.onEnd()
+    this.#options.onEnd(why, cause)
   }
 
   #closed(reached: "no" | "maybe", cause: unknown): ConnectionClosed {

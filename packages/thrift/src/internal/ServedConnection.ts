@@ -31,6 +31,8 @@ type Run = (effect: Effect.Effect<void>) => Fiber.Fiber<void>
 /** A connection with its socket. */
 export class Served implements Connection {
   readonly connection: ServerConnection
+  /** By the clock that measures. */
+  readonly begunAt: number
   readonly #socket: Net.Socket
   readonly #drainMillis: number
   readonly #run: Run
@@ -38,7 +40,8 @@ export class Served implements Connection {
   #waiting: Array<() => void> = []
   #ended = false
 
-  constructor(socket: Net.Socket, connection: ServerConnection, drainMillis: number, run: Run) {
+  constructor(socket: Net.Socket, connection: ServerConnection, begunAt: number, drainMillis: number, run: Run) {
+    this.begunAt = begunAt
     this.#socket = socket
     this.connection = connection
     this.#drainMillis = drainMillis

@@ -27,6 +27,12 @@ export interface ConnectionCounts {
   oversized: number
   /** Connections ended because of bytes that are no Thrift, or no call. */
   undecodable: number
+  /** Connections that were drained. */
+  drains: number
+  /** Requests that were interrupted because their connection was ended from here. */
+  aborted: number
+  /** Bytes given to sockets; within TLS, where there is any. */
+  sentBytes: number
 }
 
 /** Who serves the requests of one protocol. */
@@ -53,6 +59,8 @@ export interface ServerConnectionOptions {
   readonly upgrade: boolean
   readonly counts: ConnectionCounts
   readonly now: () => number
+  /** The client sent what ends its connection. Default: nobody is told. */
+  readonly onFault?: ((why: string) => void) | undefined
 }
 
 /** Replies that wait for a client which does not read: beyond this no more requests are begun, or read, until they have left. */
@@ -89,7 +97,7 @@ export class ServerConnection {
   constructor(options: ServerConnectionOptions) {
     this.#options = options
     this.peer = options.peer
-    this.#output = new ServerOutput(options.socket)
+    this.#output = new ServerOutput(options.socket, options.counts)
     this.#activeAt = options.now()
   }
 
@@ -143,11 +151,14 @@ export class ServerConnection {
 
   /** Reads no more, and ends the connection when what has come is answered: at once, if nothing has. */
   drain(): void {
+    if (this.#phase === "open") this.#options.counts.drains++
     this.#finish()
   }
 
   /** Ends the connection now. What is answered leaves, if the client takes it at once; what runs is interrupted. */
   abort(): void {
+    // Oneway calls run on.
+    if (this.#phase !== "ended") this.#options.counts.aborted += this.#running - this.#oneways
     this.#output.flush()
     this.#end()
     const { socket } = this.#options
@@ -184,7 +195,7 @@ export class ServerConnection {
       for (const behind of exchanges.slice(exchanges.indexOf(exchange) + 1)) this.#interrupt(behind)
       this.#write()
     }
-    this.#reject("undecodable")
+    this.#reject("undecodable", "a request that is no call")
     this.#advance()
   }
 
@@ -212,12 +223,15 @@ export class ServerConnection {
 
   #malformed(error: unknown): void {
     if (!(error instanceof ThriftProtocolError)) throw error
-    this.#reject(error.reason === "SizeLimit" ? "oversized" : "undecodable")
+    this.#reject(error.reason === "SizeLimit" ? "oversized" : "undecodable", error.message)
   }
 
   /** Something is no request: what came before it is answered, what stands behind it is not looked at. */
-  #reject(counter: "oversized" | "undecodable"): void {
-    if (this.#phase === "open") this.#options.counts[counter]++
+  #reject(counter: "oversized" | "undecodable", why: string): void {
+    if (this.#phase === "open") {
+      this.#options.counts[counter]++
+      this.#options.onFault?.(why)
+    }
     this.#finish()
   }
 

@@ -13,6 +13,7 @@ export type OutputSocket = Pick<Net.Socket, "write" | "cork" | "uncork" | "writa
 /** Writes replies in the order they are given. */
 export class ServerOutput {
   readonly #socket: OutputSocket
+  readonly #counts: { sentBytes: number }
   /** For each reply its header, empty for none, and its message. */
   #parts: Array<Uint8Array> = []
   #bytes = 0
@@ -20,8 +21,10 @@ export class ServerOutput {
   #scheduled = false
   #closed = false
 
-  constructor(socket: OutputSocket) {
+  /** `counts` may be shared. */
+  constructor(socket: OutputSocket, counts: { sentBytes: number }) {
     this.#socket = socket
+    this.#counts = counts
   }
 
   /** Bytes that the operating system has not taken. */
@@ -50,6 +53,7 @@ export class ServerOutput {
     const bytes = this.#bytes
     this.#parts = []
     this.#bytes = 0
+    this.#counts.sentBytes += bytes
     if (bytes <= batchBytes) this.#socket.write(this.#batch(parts, bytes))
     else this.#writeEach(parts)
   }

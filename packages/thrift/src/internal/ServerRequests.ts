@@ -1,5 +1,5 @@
 /** Runs the requests of all connections that speak one protocol, each in a fiber of its own. */
-import { type CallContext, Rpc } from "@scales-rpc/core"
+import { type CallContext, Rpc, type ServerTracing, Trace } from "@scales-rpc/core"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -23,10 +23,11 @@ export interface RequestsOptions<R> {
   readonly oneways: ReadonlySet<string>
   readonly limits: Limits
   readonly now: () => number
+  readonly tracing: ServerTracing
   /** Requests that were not run because their deadline had passed when they came. */
   readonly counts: { expired: number }
   /** For what no caller is told. */
-  readonly log: (effect: Effect.Effect<void>) => void
+  readonly onDefect: (cause: Cause.Cause<unknown>, called: Readonly<Record<string, string>>) => void
 }
 
 /** A request as its handler sees it. */
@@ -69,7 +70,7 @@ export class ServerRequests<R = never> {
 
   /** Serves a request, unless its deadline has passed. */
   serve(exchange: ServerExchange): void {
-    const { counts, fibers, now, run } = this.#options
+    const { counts, fibers, now, run, tracing } = this.#options
     const { body, context, deadline } = exchange.head
     if (deadline !== Infinity) {
       const late = now() - deadline
@@ -79,7 +80,8 @@ export class ServerRequests<R = never> {
       }
     }
     const inbound = new ServedCall(exchange.connection.peer, deadline, context)
-    const fiber = run(Rpc.serving(inbound, Effect.scoped(this.#processor.process(body))))
+    const served = Effect.scoped(this.#processor.process(body))
+    const fiber = run(Rpc.serving(inbound, served, tracing.parentOf(context.get(Trace))))
     const exit = fiber.pollUnsafe()
     if (exit !== undefined) return this.#answer(exchange, exit)
     fibers.add(fiber)
@@ -95,7 +97,7 @@ export class ServerRequests<R = never> {
     const { cause } = exit
     if (cause.reasons.some(Cause.isFailReason)) return exchange.connection.refuse(exchange)
     if (Cause.hasDies(cause)) {
-      this.#options.log(Effect.logError(`${shownName(exchange.head.name)}: the request died`, cause))
+      this.#options.onDefect(cause, { method: shownName(exchange.head.name) })
     }
     this.#fail(exchange, Cause.hasDies(cause) ? "defect" : "interrupted")
   }

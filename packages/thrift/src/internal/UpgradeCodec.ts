@@ -2,7 +2,16 @@
  * The messages of Twitter's upgrade of plain Thrift, from the client's side: the question whether the server knows it, the header before
  * each request, the header before each reply. Names, ids and types are those of Finagle's structs.
  */
-import { type Attempt, ClientId, Destination, Dtab, Trace, type TraceId } from "@scales-rpc/core"
+import {
+  type Attempt,
+  ClientId,
+  Destination,
+  Dtab,
+  outboundTrace,
+  randomId,
+  Trace,
+  type TraceId
+} from "@scales-rpc/core"
 import { ThriftProtocolError } from "../errors.ts"
 import { MessageType, type ProtocolReader, type ProtocolWriter, Type } from "../Protocol.ts"
 
@@ -112,10 +121,9 @@ export class UpgradeCodec {
   requestHeader(attempt: Attempt, now: number): Uint8Array {
     const { context } = attempt
     const clientId = this.#clientId ?? context.get(ClientId)
-    const given = context.get(Trace)
-    // Each attempt is a span of its own. Without a trace around it, one begins here: a server takes what is missing for the trace 0
-    const trace = given === undefined ? undefined : { ...given, parentId: given.spanId, spanId: this.#id() }
-    const spanId = trace?.spanId ?? this.#id()
+    // Without a trace around it, one begins here: a server takes what is missing for the trace 0
+    const trace = outboundTrace(attempt, this.#random)
+    const spanId = trace?.spanId ?? randomId(this.#random)
     const writer = this.#writer
     writer.reset()
     writer.writeStructBegin("RequestHeader")
@@ -185,13 +193,5 @@ export class UpgradeCodec {
   #endStruct(): void {
     this.#writer.writeFieldStop()
     this.#writer.writeStructEnd()
-  }
-
-  /** 64 bits that are not all 0. */
-  #id(): bigint {
-    const high = BigInt(Math.floor(this.#random() * 2 ** 32))
-    const low = BigInt(Math.floor(this.#random() * 2 ** 32))
-    const id = (high << 32n) | low
-    return id === 0n ? 1n : id
   }
 }

@@ -32,9 +32,11 @@ export interface Follow<A> {
   /** Whether nothing is told without a child, by its name, before its data was asked for twice: what others say depends on it. */
   readonly isAwaited: (name: string) => boolean
   /** Reads the data of a child. `before`: what was read the last time. */
-  readonly decode: (name: string, data: Uint8Array, before: A | undefined) => Effect.Effect<A>
+  readonly decode: (name: string, data: Uint8Array, before: A | undefined) => A
   /** How many are read at once. */
   readonly reads: number
+  /** Is called when something cannot be read that could be, with its path: at first, and when it is for another reason. */
+  readonly unreadable: (path: string, error: ZooKeeperError) => void
   /** Is called with everything that is known, once a round of reads: what changed together is told together. */
   readonly publish: (snapshot: Snapshot<A>) => void
 }
@@ -95,7 +97,7 @@ class Child<A> extends Watched {
 
 /** Follows a directory until the session is closed, and leaves no watcher behind when it is interrupted. */
 export const follow = <A>(
-  { decode, isAwaited, isWanted, path, publish, reads, session }: Follow<A>
+  { decode, isAwaited, isWanted, path, publish, reads, session, unreadable }: Follow<A>
 ): Effect.Effect<void, never, Scope.Scope> =>
   Effect.gen(function*() {
     const clock = yield* Clock.Clock
@@ -141,21 +143,21 @@ export const follow = <A>(
     const isDue = (item: Watched): boolean => item.isOutdated(session.status().generation) && item.retryAt <= now()
 
     /** `during`: the connection that it was read over. What was lost with that is read again as soon as there is another. */
-    const failed = (item: Watched, what: string, error: ZooKeeperError, during: number): Effect.Effect<void> =>
-      Effect.suspend(() => {
-        if (during !== connections || session.status().state !== "Connected") return Effect.void
+    const failed = (item: Watched, at: string, error: ZooKeeperError, during: number): Effect.Effect<void> =>
+      Effect.sync(() => {
+        if (during !== connections || session.status().state !== "Connected") return
         const isFirst = item.fault?._tag !== error._tag
         item.fault = error
         item.failures++
         item.delay = nextDelay(item.delay, isPermanent(error) ? permanent : transient, random.nextDoubleUnsafe())
         item.retryAt = now() + item.delay
-        return isFirst ? Effect.logWarning(`${what} cannot be read, and is tried again`, error) : Effect.void
+        if (isFirst) unreadable(at, error)
       })
 
     /** Reads an item if it is to be read and can be; what is read while the session changes is read again. */
     const read = <B>(
       item: Watched,
-      what: string,
+      at: string,
       operation: Effect.Effect<B, ZooKeeperError>,
       got: (answer: B) => Effect.Effect<void>,
       gone: () => Effect.Effect<void, ZooKeeperError>
@@ -176,7 +178,7 @@ export const follow = <A>(
             item.forgive()
           }),
           // With a connection its requests end, and only then is it said that it has: whoever was resumed first looks again.
-          Effect.catch((error) => Effect.andThen(Effect.yieldNow, failed(item, what, error, during)))
+          Effect.catch((error) => Effect.andThen(Effect.yieldNow, failed(item, at, error, during)))
         )
       })
 
@@ -210,8 +212,8 @@ export const follow = <A>(
         pathOf(child),
         session.get(pathOf(child), child.watcher),
         ({ data }) =>
-          Effect.map(decode(child.name, data, child.content?.value), (value) => {
-            child.content = { value }
+          Effect.sync(() => {
+            child.content = { value: decode(child.name, data, child.content?.value) }
           }),
         // It has left since the directory was read, of which its watch will tell. If it comes back by then, it is a new one.
         () => Effect.sync(() => leave(child))

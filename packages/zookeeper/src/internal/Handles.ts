@@ -1,5 +1,5 @@
 /** The handles of one session, one after the other: another when one is stuck, and another session when it has expired. */
-import type * as Clock from "effect/Clock"
+import type { StateLog } from "@scales-rpc/core"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Random from "effect/Random"
@@ -47,16 +47,20 @@ interface Surroundings {
   readonly states: States
   readonly watches: Watches
   readonly requests: Requests
-  readonly clock: Clock.Clock
-  readonly log: (effect: Effect.Effect<void>) => void
+  /** Milliseconds that never go back. */
+  readonly now: () => number
+  readonly log: StateLog
+  /** Runs what nobody waits for. */
+  readonly run: (effect: Effect.Effect<void>) => void
   readonly defect: (defect: unknown) => void
 }
 
 /** Keeps a handle in use while it runs. */
 export class Handles {
   readonly #options: NativeSessionOptions
-  readonly #clock: Clock.Clock
-  readonly #log: (effect: Effect.Effect<void>) => void
+  readonly #now: () => number
+  readonly #log: StateLog
+  readonly #run: (effect: Effect.Effect<void>) => void
   readonly #defect: (defect: unknown) => void
   readonly #states: States
   readonly #watches: Watches
@@ -73,12 +77,13 @@ export class Handles {
 
   constructor(
     options: NativeSessionOptions,
-    { clock, defect, log, requests, states, watches }: Surroundings
+    { defect, log, now, requests, run, states, watches }: Surroundings
   ) {
     this.#options = options
     this.#auth = options.auth
-    this.#clock = clock
+    this.#now = now
     this.#log = log
+    this.#run = run
     this.#defect = defect
     this.#states = states
     this.#watches = watches
@@ -102,10 +107,6 @@ export class Handles {
     if (!this.#auth.some(same)) this.#auth = [...this.#auth, shown]
   }
 
-  #now(): number {
-    return Number(this.#clock.monotonicTimeNanosUnsafe()) / 1e6
-  }
-
   /** Keeps a handle in use, one after the other, until it is interrupted, whatever is thrown in it. */
   readonly run: Effect.Effect<never> = Effect.suspend(() => {
     let failures = 0
@@ -114,7 +115,7 @@ export class Handles {
       const { connectTimeoutMillis, hosts, lookup } = this.#options
       const addresses = yield* resolveHosts(hosts, lookup, connectTimeoutMillis, (cause) => {
         this.#states.set({ cause })
-        this.#say(cause)
+        this.#unreachable(cause)
       })
       // Each handle begins with another server, and only when each was tried does the pause grow.
       const first = addresses.length === 0 ? 0 : failures % addresses.length
@@ -145,7 +146,11 @@ export class Handles {
   #broken(defect: unknown): Effect.Effect<void> {
     return Effect.suspend(() => {
       const cause = new Error(`something has thrown: ${String(defect)}`, { cause: defect })
-      this.#say(cause, Effect.logError("ZooKeeper session has thrown, and goes on", defect))
+      if (this.#isNew(cause)) {
+        const { connect } = this.#options
+        const told = Effect.logError("ZooKeeper session has thrown, and goes on", defect)
+        this.#run(Effect.annotateLogs(told, { connect, cause: cause.message }))
+      }
       const current = this.#current
       if (current === undefined) {
         this.#states.set({ cause })
@@ -160,11 +165,16 @@ export class Handles {
     })
   }
 
-  /** Logs what keeps it from connecting: each cause once until it is connected. */
-  #say({ message }: Error, log = Effect.logWarning("ZooKeeper cannot be reached")): void {
-    if (this.#said.has(message)) return
+  /** Whether this is the first time since it was connected that it is kept from connecting for that. */
+  #isNew({ message }: Error): boolean {
+    if (this.#said.has(message)) return false
     this.#said.add(message)
-    this.#log(Effect.annotateLogs(log, { connect: this.#options.connect, cause: message }))
+    return true
+  }
+
+  /** Logs what keeps it from connecting. */
+  #unreachable(cause: Error): void {
+    if (this.#isNew(cause)) this.#log.say("warning", "ZooKeeper cannot be reached", { cause: cause.message })
   }
 
   #open(addresses: Addresses): Current {
@@ -223,14 +233,11 @@ export class Handles {
     current.since = this.#now()
     this.#said.clear()
     this.#key = current.client.session
-    if (first && this.#key.id !== id) {
-      this.#log(
-        Effect.annotateLogs(Effect.logInfo("ZooKeeper session"), {
-          connect: this.#options.connect,
-          session: this.#key.id
-        })
-      )
-    }
+    const goneMillis = Math.round(this.#states.goneMillis)
+    const session = this.#key.id
+    if (session !== id) {
+      this.#log.say("info", "ZooKeeper session", generation === 0 ? { session } : { session, goneMillis })
+    } else this.#log.say("info", "ZooKeeper connection is back", { session, goneMillis })
     this.#states.set({
       state: "Connected",
       id: this.#key.id,
@@ -245,7 +252,7 @@ export class Handles {
     if (!current.connected) return
     lost(current, this.#now())
     this.#states.set({ state: "Disconnected", cause: new Error("the connection was lost") })
-    this.#log(Effect.annotateLogs(Effect.logWarning("ZooKeeper connection lost"), { connect: this.#options.connect }))
+    this.#log.say("warning", "ZooKeeper connection lost", { session: this.#key?.id })
     this.#requests.lost(codeOf("ConnectionLoss"))
   }
 
@@ -274,7 +281,8 @@ export class Handles {
         try {
           current.client.close()
         } catch (thrown) {
-          this.#log(Effect.logError("a ZooKeeper handle cannot be closed", thrown))
+          const told = Effect.logError("a ZooKeeper handle cannot be closed", thrown)
+          this.#run(Effect.annotateLogs(told, { connect: this.#options.connect }))
         }
         resume(Effect.void)
       })
@@ -283,20 +291,19 @@ export class Handles {
 
   /** Says that a handle, and with it the watches that were set through it, is gone. */
   #over(ended: Ended): void {
-    const { connect } = this.#options
     if (ended._tag === "Expired") {
+      this.#log.say("warning", "ZooKeeper session expired", { session: this.#key?.id })
       this.#key = undefined
       this.#states.set({ state: "Expired", id: undefined, cause: undefined })
-      this.#log(Effect.annotateLogs(Effect.logWarning("ZooKeeper session expired"), { connect }))
       this.#requests.shut(codeOf("SessionExpired"))
     } else if (ended._tag === "Refused") {
       this.#states.set({ state: "AuthFailed", cause: undefined })
-      this.#log(Effect.annotateLogs(Effect.logError("ZooKeeper refused the credentials"), { connect }))
+      this.#log.say("error", "ZooKeeper refused the credentials")
       this.#requests.shut(codeOf("AuthFailed"))
     } else {
-      const { state } = this.#states.status()
-      this.#states.set({ state: state === "Connected" ? "Disconnected" : state, cause: ended.cause })
-      this.#say(ended.cause)
+      const { cause } = ended
+      this.#states.set(this.#states.status().state === "Connected" ? { state: "Disconnected", cause } : { cause })
+      this.#unreachable(cause)
       this.#requests.again(codeOf("ConnectionLoss"))
     }
     this.#watches.lose()

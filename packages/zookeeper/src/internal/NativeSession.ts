@@ -1,5 +1,5 @@
 /** A session over the native client: its operations, sent over the handle in use, and its watches. */
-import * as Clock from "effect/Clock"
+import type { OptionInForce } from "@scales-rpc/core"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { CreateMode, Session, Watcher } from "../Session.ts"
@@ -9,6 +9,7 @@ import { Handles, type NativeSessionOptions } from "./Handles.ts"
 import type { NativeClient } from "./NativeClient.ts"
 import { readAcl } from "./readAcl.ts"
 import { type Answer, Requests } from "./Requests.ts"
+import * as Observed from "./sessionObserved.ts"
 import { States } from "./States.ts"
 import { Watches, type WatchKind } from "./Watches.ts"
 
@@ -18,27 +19,39 @@ class NativeSession implements Session {
   readonly #sessionTimeoutMillis: number
   /** Runs what nobody waits for. */
   readonly #fork: (effect: Effect.Effect<void>) => void
+  readonly #observed: Observed.SessionObserved
   readonly #states: States
   readonly #watches: Watches
-  readonly #requests = new Requests()
+  readonly #requests: Requests
   readonly #handles: Handles
   /** End the reads of access lists that are under way. */
   readonly #reading = new Set<() => void>()
 
-  constructor(options: NativeSessionOptions, clock: Clock.Clock, fork: (effect: Effect.Effect<void>) => void) {
-    const defect = (defect: unknown) => fork(Effect.logError("what listens to a ZooKeeper session has thrown", defect))
-    this.connect = options.connect
+  constructor(
+    options: NativeSessionOptions,
+    observed: Observed.SessionObserved,
+    fork: (effect: Effect.Effect<void>) => void
+  ) {
+    const { connect } = options
+    const defect = (defect: unknown) => {
+      const told = Effect.logError("what listens to a ZooKeeper session has thrown", defect)
+      fork(Effect.annotateLogs(told, { connect }))
+    }
+    this.connect = connect
+    this.#observed = observed
     this.#connectTimeoutMillis = options.connectTimeoutMillis
     this.#sessionTimeoutMillis = options.sessionTimeoutMillis
     this.#fork = fork
-    this.#states = new States(defect)
+    this.#states = new States(defect, observed.now)
     this.#watches = new Watches(defect)
+    this.#requests = new Requests(observed)
     this.#handles = new Handles(options, {
       states: this.#states,
       watches: this.#watches,
       requests: this.#requests,
-      clock,
-      log: fork,
+      now: observed.now,
+      log: observed.log,
+      run: fork,
       defect
     })
   }
@@ -215,6 +228,12 @@ class NativeSession implements Session {
   readonly sync: Session["sync"] = (path) =>
     this.#request("sync", path, isPath(path), (client, answer) => client.sync(path, answer))
 
+  /** Shows it until the scope closes; `options` are those in force. */
+  show(options: Readonly<Record<string, OptionInForce>>): Effect.Effect<void, never, Scope.Scope> {
+    const parts = { states: this.#states, watches: this.#watches, requests: this.#requests }
+    return Observed.show(this, this.#observed, parts, options)
+  }
+
   /** Keeps it connected, until it is interrupted. */
   get run(): Effect.Effect<never> {
     return this.#handles.run
@@ -230,16 +249,23 @@ class NativeSession implements Session {
   })
 }
 
-/** A session until the scope closes; the handle is closed with it, and nothing keeps the process. It does not wait for a connection. */
-export const make = (options: NativeSessionOptions): Effect.Effect<Session, never, Scope.Scope> =>
+/**
+ * A session until the scope closes; the handle is closed with it, and nothing keeps the process. It does not wait for a connection. `described`:
+ * the options in force, for those who look at it.
+ */
+export const make = (
+  options: NativeSessionOptions,
+  described: Readonly<Record<string, OptionInForce>> = {}
+): Effect.Effect<Session, never, Scope.Scope> =>
   Effect.gen(function*() {
-    const clock = yield* Clock.Clock
+    const observed = yield* Observed.observe(options.connect)
     const context = yield* Effect.context<never>()
     const fork = (effect: Effect.Effect<void>) => void Effect.runForkWith(context)(effect)
     const session = yield* Effect.acquireRelease(
-      Effect.sync(() => new NativeSession(options, clock, fork)),
+      Effect.sync(() => new NativeSession(options, observed, fork)),
       (made) => made.close
     )
     yield* Effect.forkScoped(session.run)
+    yield* session.show(described)
     return session
   })

@@ -1,7 +1,9 @@
 /** The operations of one session: they wait for a connection, are sent once, and end with what ends the connection. */
+import { CallStats, type Metrics } from "@scales-rpc/core"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { ZooKeeperError } from "../errors.ts"
+import { table } from "../metricTable.ts"
 import { codeOf, failureOf } from "./codes.ts"
 
 /** Ends a request: 0 and its result, or the code of what became of it. Only the first answer counts. */
@@ -17,17 +19,78 @@ interface Request {
   readonly fail: (code: number) => void
 }
 
+/** Those of operations of one kind. */
+const series = {
+  requests: table["scales.zookeeper.requests"],
+  success: table["scales.zookeeper.success"],
+  failed: table["scales.zookeeper.failed"],
+  failures: table["scales.zookeeper.failures"],
+  pending: table["scales.zookeeper.pending"],
+  latency: table["scales.zookeeper.latency_ms"],
+  quantiles: table["scales.zookeeper.latency_quantiles_ms"]
+}
+
 /** Those that wait, and those that were sent and have no answer yet. */
 export class Requests {
+  readonly #observed: { readonly metrics: Metrics.Registry; readonly now: () => number }
+  readonly #stats = new Map<string, CallStats>()
   readonly #waiting = new Set<Request>()
   readonly #sent = new Set<Request>()
   #open = false
   #closed = false
+  #hidden = false
+
+  /** `now` is in milliseconds that never go back. */
+  constructor(observed: { readonly metrics: Metrics.Registry; readonly now: () => number }) {
+    this.#observed = observed
+  }
+
+  /** What became of them so far, by operation. */
+  get snapshot(): unknown {
+    return Object.fromEntries(Array.from(this.#stats, ([operation, stats]) => [operation, stats.snapshot]))
+  }
+
+  /** Takes the series away, and counts no more. */
+  hide(): void {
+    this.#hidden = true
+    for (const stats of this.#stats.values()) stats.remove()
+  }
+
+  #statsOf(operation: string): CallStats {
+    let stats = this.#stats.get(operation)
+    if (stats === undefined) {
+      const { metrics, now } = this.#observed
+      this.#stats.set(operation, stats = new CallStats(metrics, series, { operation }, now))
+    }
+    return stats
+  }
+
+  /** Begins to count one operation; the result ends that, once. */
+  #count(operation: string): (error: string | undefined) => void {
+    if (this.#hidden) return () => {}
+    const stats = this.#statsOf(operation)
+    const { now } = this.#observed
+    const began = now()
+    let over = false
+    stats.began()
+    return (error) => {
+      if (over || this.#hidden) return
+      over = true
+      const at = now()
+      stats.ended(error, at - began, at)
+    }
+  }
 
   /** One operation, sent when there is a connection. `steady`: a lost connection does not end it. */
   request<A>(operation: string, path: string, send: Send<A>, steady = false): Effect.Effect<A, ZooKeeperError> {
     return Effect.callback((resume) => {
       let left = false
+      const ended = this.#count(operation)
+      const fail = (code: number) => {
+        const failure = failureOf(code, operation, path)
+        ended(failure._tag)
+        resume(Exit.fail(failure))
+      }
       const request: Request = {
         steady,
         send: () => {
@@ -35,7 +98,9 @@ export class Requests {
           send(
             (...[code, value]) => {
               if (!this.#sent.delete(request)) return
-              resume(code === 0 ? Exit.succeed(value as A) : Exit.fail(failureOf(code, operation, path)))
+              if (code !== 0) return fail(code)
+              ended(undefined)
+              resume(Exit.succeed(value as A))
             },
             () => left
           )
@@ -43,7 +108,7 @@ export class Requests {
         fail: (code) => {
           this.#waiting.delete(request)
           this.#sent.delete(request)
-          resume(Exit.fail(failureOf(code, operation, path)))
+          fail(code)
         }
       }
       if (this.#closed) request.fail(codeOf("SessionClosed"))
@@ -51,6 +116,7 @@ export class Requests {
       else this.#waiting.add(request)
       return Effect.sync(() => {
         left = true
+        ended("Interrupted")
         this.#waiting.delete(request)
       })
     })

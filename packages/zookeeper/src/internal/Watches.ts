@@ -22,6 +22,8 @@ const keyOf = (kind: WatchKind, path: string): string => `${kind} ${path}`
 export class Watches {
   readonly #entries = new Map<string, Entry>()
   readonly #defect: (defect: unknown) => void
+  /** How many of them have ended so far, by what they ended with. */
+  readonly events: Record<WatchEvent, number> = { Created: 0, Deleted: 0, DataChanged: 0, ChildrenChanged: 0, Lost: 0 }
 
   /** `defect` hears of what watchers throw. */
   constructor(defect: (defect: unknown) => void) {
@@ -77,6 +79,7 @@ export class Watches {
     const fired = keys.flatMap((key) => this.#entries.get(key) ?? [])
     // Before the first is told: whoever watches again then waits for what happens next.
     for (const key of keys) this.#entries.delete(key)
+    this.events[event] += fired.length
     for (const { watchers } of fired) {
       for (const watcher of watchers) {
         try {

@@ -2,7 +2,7 @@
  * Keeps one endpoint in one directory: a node that says what is wanted, made again when its session expires or somebody deletes it, and
  * replaced when something else is to be said.
  */
-import type { Announcement, AnnouncementState } from "@scales-rpc/core"
+import { type Announcement, type AnnouncementState, Metrics } from "@scales-rpc/core"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -12,6 +12,7 @@ import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
 import type { ZooKeeperError } from "../errors.ts"
 import { memberPrefix } from "../Members.ts"
+import { table } from "../metricTable.ts"
 import type { Acl, Session, Watcher } from "../Session.ts"
 import { type Backoff, nextDelay } from "./backoff.ts"
 import { leaveWithScope } from "./departures.ts"
@@ -26,6 +27,7 @@ import {
   type Said,
   undo
 } from "./memberNodes.ts"
+import { observerOf } from "./sessionObserved.ts"
 
 /** Between attempts, in milliseconds: Finagle's 1 s to 60 s, with jitter. */
 const backoff: Backoff = { first: 1000, max: 60_000 }
@@ -96,6 +98,12 @@ export const keep = (
     let connected = session.status().state === "Connected"
     /** When the last one was lost. */
     let lostAt = -Infinity
+    const of = { path: directory, endpoint: key }
+    const observer = yield* observerOf(session)
+    const failures = yield* Metrics.tally(observer, table["scales.announcement.failures"], "error", of)
+    /** Nodes made, and nodes that somebody else has deleted. */
+    let nodes = 0
+    let losses = 0
 
     /** What belongs to the session, if that is not known to be over: with it, all else is. */
     const ours = <A extends { readonly owner: string | undefined }>(it: A | undefined): A | undefined =>
@@ -115,7 +123,7 @@ export const keep = (
     }
 
     /** Another node takes the place of the one there was. */
-    const made = (path: string, { owner, said }: Attempted): Effect.Effect<void> => {
+    const made = (path: string, { owner, said }: Attempted): void => {
       const it: Node = {
         path,
         owner,
@@ -139,7 +147,8 @@ export const keep = (
       attempted = undefined
       cause = undefined
       failureDelay = 0
-      return Effect.logInfo(`${key} is announced as ${path}`)
+      nodes++
+      observer.log.say("info", "announced", { endpoint: key, node: path })
     }
 
     const create = (after: number): Effect.Effect<void, ZooKeeperError> =>
@@ -149,7 +158,7 @@ export const keep = (
         if (state !== "Connected") return Effect.void
         const attempt = { owner, said: wanted, after }
         attempted = attempt
-        return Effect.flatMap(
+        return Effect.map(
           session.create(`${directory}/${memberPrefix}`, attempt.said.data, { mode: "ephemeralSequential", acl }),
           (path) => made(path, attempt)
         )
@@ -163,7 +172,7 @@ export const keep = (
         if (path !== undefined) {
           // The access list is set after the node is made: that may not have come to pass.
           if (acl !== undefined) yield* session.setAcl(path, acl)
-          return yield* made(path, unanswered)
+          return made(path, unanswered)
         }
       }
       attempted = undefined
@@ -191,6 +200,11 @@ export const keep = (
       unwatch(it)
       if (node !== it) return
       node = undefined
+      losses++
+      observer.log.say("warning", "an announcement was deleted by somebody else, and is made again", {
+        endpoint: key,
+        node: it.path
+      })
       if (now() - it.madeAt >= settled) lossDelay = 0
       retryAt = now() + lossDelay
       lossDelay = nextDelay(lossDelay, backoff, random.nextDoubleUnsafe())
@@ -231,15 +245,16 @@ export const keep = (
 
     /** `during`: the connection that it was tried over. If that is not the one there is now, it is tried again without delay. */
     const failed = (error: ZooKeeperError, during: number): Effect.Effect<void> =>
-      Effect.suspend(() => {
+      Effect.sync(() => {
         const isNew = cause?._tag !== error._tag
         cause = error
-        if (during !== connections || !connected) return Effect.void
+        failures.count(error._tag)
+        if (during !== connections || !connected) return
         failureDelay = nextDelay(failureDelay, backoff, random.nextDoubleUnsafe())
         retryAt = now() + failureDelay
-        return isNew
-          ? Effect.logWarning(`${key} cannot be announced in ${directory}, which is tried again`, error)
-          : Effect.void
+        if (isNew) {
+          observer.log.say("warning", "cannot be announced, and is tried again", { ...of, cause: error.message })
+        }
       })
 
     yield* Effect.acquireRelease(
@@ -283,9 +298,19 @@ export const keep = (
       operation.pipe(
         Effect.retry({ times: 5, while: ({ _tag }) => _tag === "ConnectionLoss" || _tag === "OperationTimeout" }),
         Effect.catchTag(["SessionClosed", "SessionExpired"], () => Effect.void),
-        Effect.catch((error) => Effect.logWarning(`${key} stays in ${directory} while its session lives`, error))
+        Effect.catch((error) =>
+          Effect.sync(() =>
+            observer.log.say("warning", "stays announced while the session lives", { ...of, cause: error.message })
+          )
+        )
       )
 
+    yield* Metrics.show(
+      observer,
+      Metrics.value(table["scales.announcement.announced"], () => state()._tag === "Announced" ? 1 : 0, of),
+      Metrics.value(table["scales.announcement.reannouncements"], () => Math.max(0, nodes - 1), of),
+      Metrics.value(table["scales.announcement.losses"], () => losses, of)
+    )
     const fiber = yield* Effect.forkDetach(run, { startImmediately: true })
     /** Deletes every node, wherever an attempt under way has got to. */
     const leave = Effect.gen(function*() {
@@ -294,7 +319,11 @@ export const keep = (
       const operations: Array<Effect.Effect<void, ZooKeeperError>> = []
       for (const it of [node, replaced]) {
         if (it !== undefined) unwatch(it)
-        if (ours(it) !== undefined) operations.push(remove(session, it!))
+        if (ours(it) === undefined) continue
+        const withdrawn = Effect.sync(() =>
+          observer.log.say("info", "not announced any more", { endpoint: key, node: it!.path })
+        )
+        operations.push(Effect.tap(remove(session, it!), () => withdrawn))
       }
       const unanswered = ours(attempted)
       if (unanswered !== undefined) operations.push(undo(session, directory, unanswered))

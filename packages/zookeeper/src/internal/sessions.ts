@@ -1,5 +1,5 @@
 /** Sessions over the native client, one for each set of servers, shared and counted. */
-import { type BuildError, type InvalidOption, InvalidUri, type ResolverFailed } from "@scales-rpc/core"
+import { type BuildError, Describe, type InvalidOption, InvalidUri, type ResolverFailed } from "@scales-rpc/core"
 import * as Effect from "effect/Effect"
 import * as RcMap from "effect/RcMap"
 import type * as Scope from "effect/Scope"
@@ -27,6 +27,12 @@ export const sessions = (
     const auth = options.auth ?? []
     yield* checkAuth(auth)
     const lookup = options.lookup ?? systemLookup()
+    const described = Describe.given(options, {
+      sessionTimeout: Describe.duration(Math.round(sessionTimeoutMillis)),
+      connectTimeout: Describe.duration(connectTimeoutMillis),
+      lookup: options.lookup ?? "the system's",
+      ...(auth.length === 0 ? {} : { auth })
+    })
     const made = yield* RcMap.make({
       lookup: (key: string): Effect.Effect<Session, InvalidUri | ResolverFailed, Scope.Scope> => {
         const hosts = parseHosts(key, key)
@@ -40,7 +46,7 @@ export const sessions = (
             connectTimeoutMillis,
             auth,
             lookup: (host) => isIP(host) === 0 ? lookup(host) : Effect.succeed([host])
-          }))
+          }, described))
       }
     })
     return (connect) => {

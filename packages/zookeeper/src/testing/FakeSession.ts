@@ -6,6 +6,7 @@ import * as Redacted from "effect/Redacted"
 import type { ZooKeeperError } from "../errors.ts"
 import { codeOf, type FailureTag } from "../internal/codes.ts"
 import { Requests } from "../internal/Requests.ts"
+import type { SessionObserved, SessionParts } from "../internal/sessionObserved.ts"
 import { States } from "../internal/States.ts"
 import { Watches } from "../internal/Watches.ts"
 import type { Session, Watcher, WatchEvent } from "../Session.ts"
@@ -56,9 +57,9 @@ const defect = (thrown: unknown) => {
 export class FakeSession implements Session {
   readonly connect: string
   readonly #world: World
-  readonly #states = new States(defect)
+  readonly #states: States
   readonly #watches = new Watches(defect)
-  readonly #requests = new Requests()
+  readonly #requests: Requests
   readonly #arrivals = Effect.runSync(Queue.unbounded<Arrival>())
   /** Grows with each connection, so that what came over one that broke is told from the rest. */
   #connection = 0
@@ -70,9 +71,16 @@ export class FakeSession implements Session {
   /** No watch of an earlier connection is left. */
   #fresh = false
 
-  constructor(connect: string, world: World) {
+  constructor(connect: string, world: World, observed: SessionObserved) {
     this.connect = connect
     this.#world = world
+    this.#states = new States(defect, observed.now)
+    this.#requests = new Requests(observed)
+  }
+
+  /** What of it is counted. */
+  get parts(): SessionParts {
+    return { states: this.#states, watches: this.#watches, requests: this.#requests }
   }
 
   readonly status = () => this.#states.status()

@@ -9,6 +9,7 @@ import * as RcMap from "effect/RcMap"
 import type { FailureTag } from "../internal/codes.ts"
 import { connectKey } from "../internal/connect.ts"
 import { checkServerSets } from "../internal/options.ts"
+import { observe, show } from "../internal/sessionObserved.ts"
 import type { WatchEvent } from "../Session.ts"
 import { type ServerSetDefaults, ZooKeeper } from "../ZooKeeper.ts"
 import { FakeSession, type Operation, type World } from "./FakeSession.ts"
@@ -104,18 +105,24 @@ export class FakeZooKeeper extends Context.Service<FakeZooKeeper, FakeZooKeeperS
 
       const open = yield* RcMap.make({
         lookup: (key: string) =>
-          Effect.acquireRelease(
-            Effect.sync(() => {
-              const session = new FakeSession(key, world)
-              sessions.add(session)
-              return session
-            }),
-            (session) =>
+          Effect.gen(function*() {
+            const observed = yield* observe(key)
+            const session = yield* Effect.acquireRelease(
               Effect.sync(() => {
-                sessions.delete(session)
-                session.close()
-              })
-          ).pipe(Effect.tap((session) => Effect.forkScoped(session.run)))
+                const made = new FakeSession(key, world, observed)
+                sessions.add(made)
+                return made
+              }),
+              (made) =>
+                Effect.sync(() => {
+                  sessions.delete(made)
+                  made.close()
+                })
+            )
+            yield* Effect.forkScoped(session.run)
+            yield* show(session, observed, session.parts)
+            return session
+          })
       })
 
       const some = (connect: string | undefined): ReadonlyArray<FakeSession> => {
