@@ -11,6 +11,7 @@ const here = dirname(fileURLToPath(import.meta.url))
 const packages = dirname(here)
 
 const entryPoints = [
+  "admin/src/index.ts",
   "core/src/index.ts",
   "core/src/options.ts",
   "core/src/socket/index.ts",
