@@ -12,6 +12,7 @@ import * as Exit from "effect/Exit"
 import * as Logger from "effect/Logger"
 import { parseArgs } from "node:util"
 import * as HttpFamily from "./http/family.ts"
+import * as ObservabilityFamily from "./observability/family.ts"
 import { budget, Full, type Tally } from "./Suite.ts"
 import * as ThriftFamily from "./thrift/family.ts"
 import * as ThriftMuxFamily from "./thriftmux/family.ts"
@@ -24,7 +25,8 @@ const families: Readonly<Record<string, Family>> = {
   thriftmux: ThriftMuxFamily.run,
   thrift: ThriftFamily.run,
   http: HttpFamily.run,
-  zookeeper: ZooKeeperFamily.run
+  zookeeper: ZooKeeperFamily.run,
+  observability: ObservabilityFamily.run
 }
 
 const usage = (what: string): never => {

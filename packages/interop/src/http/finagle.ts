@@ -1,8 +1,10 @@
 /** Finagle's HTTP server: its nacks, what it reads of a call's context, calls that are given up, and rolling restarts. */
 import { AccrualPolicy, Rpc, Trace } from "@scales-rpc/core"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import assert from "node:assert/strict"
+import { recorded } from "../Recording.ts"
 import { type Case, Full, holds, theme } from "../Suite.ts"
 import { failure, uriOf } from "../thriftmux/echo.ts"
 import { loaded } from "../thriftmux/loaded.ts"
@@ -103,6 +105,26 @@ export const finagle: ReadonlyArray<Case<Peers>> = theme<Peers>("Finagle's serve
       ])
       assert.equal(headers["finagle-ctx-com.twitter.finagle.thrift.clientidcontext"], "interop.test")
     })
+  ),
+  holds(
+    "the server is in the span of the call",
+    recorded((spans) =>
+      Effect.gen(function*() {
+        const { send } = yield* toFinagle({ finagle: true })
+        for (const call of [send("/seen"), Effect.withSpan(send("/seen"), "outer")]) {
+          const { trace } = JSON.parse((yield* call).text)
+          const { name, parent, spanId, traceId } = spans.at(-1)!
+          assert.equal(name, "GET")
+          assert.deepEqual([trace.traceIdHigh, trace.traceId, trace.spanId, trace.parentId, trace.sampled], [
+            traceId.slice(0, 16),
+            traceId.slice(16),
+            spanId,
+            Option.getOrUndefined(parent)?.spanId ?? spanId,
+            true
+          ])
+        }
+      })
+    )
   ),
   holds(
     "without it nothing of these is sent",

@@ -25,7 +25,7 @@ export const build = <Self, Shape, E>(service: Context.Key<Self, Shape>, layer: 
     return {
       client: Context.get(context, service),
       describe: () => describe(stack!),
-      state: (role: string): any => describe(stack!).find((stage) => stage.role === role)?.state
+      state: (role: string): any => describe(stack!).stages.find((stage) => stage.role === role)?.state
     }
   })
 

@@ -18,6 +18,7 @@ import { rerr } from "./rerr.ts"
 import { restarts } from "./restart.ts"
 import { server } from "./server.ts"
 import { tls } from "./tls.ts"
+import { traces } from "./traces.ts"
 
 const cases = [
   ...calls,
@@ -31,6 +32,7 @@ const cases = [
   ...exchanges,
   ...rerr,
   ...hops,
+  ...traces,
   ...restarts,
   ...tls,
   ...load

@@ -180,7 +180,7 @@ export const sets: ReadonlyArray<Case<Peers>> = theme("server set", [
   holds(
     `${
       Object.keys(malformed).length
-    } kinds of malformed members are left out, each with one warning, and take no other with them`,
+    } kinds of malformed members are left out, each with one warning up to the ten of a storm, and take no other with them`,
     recorded((lines) =>
       Effect.gen(function*() {
         const { client, proxy } = yield* place
@@ -195,13 +195,13 @@ export const sets: ReadonlyArray<Case<Peers>> = theme("server set", [
         const observed = yield* observe(`zk://${proxy.address}${path}`)
         yield* observed.shows([4001, 4002].map(keyOf), promptly)
         const warnings = () => lines.filter((line) => line.includes("malformed"))
-        const nodes = Object.keys(malformed).length + 2
-        assert.equal(warnings().length, nodes, warnings().join("\n"))
+        assert.ok(Object.keys(malformed).length > 10)
+        assert.equal(warnings().length, 10, warnings().join("\n"))
         // Read again, and told no more: it is the same data.
         proxy.reset()
         yield* join(client, path, 4003)
         yield* observed.shows([4001, 4002, 4003].map(keyOf), promptly)
-        assert.equal(warnings().length, nodes)
+        assert.equal(warnings().length, 10)
         const [name] = (yield* client.children(path)).filter((one) => one.startsWith("member_")).toSorted().slice(1)
         yield* client.set(`${path}/${name}`, member(4004))
         yield* observed.shows([4001, 4002, 4003, 4004].map(keyOf), promptly)

@@ -17,6 +17,7 @@ public final class Main {
       case "server" -> server(words);
       case "client" ->
         Console.serve(Json.object("mode", "client"), new ClientCommands<>(new EchoClient(true), words.at(1), words));
+      case "load-client" -> new LoadClient(words).serve();
       case "server-sets" -> Console.serve(Json.object("mode", "server-sets"), new ServerSets());
       case "thrift-server" -> thriftServer(words);
       case "thrift-client" ->
