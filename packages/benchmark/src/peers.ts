@@ -1,101 +1,124 @@
-/** Which clients there are, the server that each calls, and with which others it is measured. */
+/** Which clients there are, what each is made of, and the server that each calls. */
 import { Protocols } from "@scales-rpc/thrift"
-import * as floor from "./clients/floor.ts"
-import * as ours from "./clients/ours.ts"
-import * as http from "./clients/http.ts"
-import * as thriftNpm from "./clients/thriftNpm.ts"
-import * as undici from "./clients/undici.ts"
+import { finagle, finagleQuiet, type Foreign, scalesPython } from "./foreign.ts"
 import type { Client } from "./Load.ts"
-import * as framed from "./servers/framed.ts"
-import * as httpServers from "./servers/http.ts"
-import * as mux from "./servers/mux.ts"
 import type { Server } from "./servers/Server.ts"
-import * as thriftNpmServer from "./servers/thriftNpm.ts"
 
-/** The servers by name. */
+type Listen = (count: number) => Promise<Server>
+
+/** The servers by name, each to be started as often as asked for in one process; a child loads none but its own. */
 export const servers = {
-  mux: mux.start,
-  thriftNpm: thriftNpmServer.start,
-  framed: framed.start,
-  http: httpServers.start
-} satisfies Record<string, () => Promise<Server>>
+  mux: async (count) => (await import("./servers/mux.ts")).start(count),
+  framed: async () => (await import("./servers/framed.ts")).start(),
+  http: async (count) => (await import("./servers/http.ts")).start(count),
+  thriftNpm: async () => (await import("./servers/thriftNpm.ts")).start(),
+  grpc: async () => (await import("./servers/grpc.ts")).start(),
+  effectRpc: async () => (await import("./servers/effectRpc.ts")).start()
+} satisfies Record<string, Listen>
 
 /** The name of a server. */
 export type ServerName = keyof typeof servers
 
-/**
- * Clients that are measured by turns, each at every number of calls in flight: those over mux and what they are compared with, those of
- * framed Thrift with the same number of connections, and those of HTTP, each of one server and of four.
- */
-export const groups = {
-  mux: { levels: [1, 64] },
-  framed: { levels: [1, 8, 64] },
-  http: { levels: [1, 64] }
-} as const
-
-/** The name of a group. */
-export type GroupName = keyof typeof groups
-
-/** The names, in the order in which they are measured. */
-export const groupNames = Object.keys(groups) as ReadonlyArray<GroupName>
-
-/** Calls in flight. */
-export type Level = (typeof groups)[GroupName]["levels"][number]
+type Connect = (port: number, ...others: ReadonlyArray<number>) => Promise<Client>
 
 /** One client as the benchmark knows it. */
 interface Peer {
   readonly title: string
-  readonly group: GroupName
   readonly server: ServerName
-  /** How many of those that its server is. */
+  /** How many of those that its server is, unless a scene has more. */
   readonly servers: number
-  /** To all of them; `undefined`: as many as there are calls in flight. */
+  /** To each of them; `undefined`: as many as there are calls in flight. */
   readonly connections: number | undefined
-  readonly connect: (port: number, ...others: ReadonlyArray<number>) => Promise<Client>
 }
 
-const overMux = (title: string, connect: Peer["connect"], server: ServerName = "mux"): Peer => ({
+/** One that is in Node. */
+interface NodePeer extends Peer {
+  readonly connect: Connect
+}
+
+/** One that is not. */
+interface ForeignPeer extends Peer, Foreign {
+  /** Whether a compiler works while it runs, and takes its time: it calls until it is steady before anything is looked at. */
+  readonly compiles: boolean
+}
+
+const overMux = (title: string, connect: Connect, server: ServerName = "mux"): NodePeer => ({
   title,
-  group: "mux",
   server,
   servers: 1,
   connections: 1,
   connect
 })
 
-const oursFramed = (protocol: "binary" | "compact", connections: number): Peer => ({
-  title: `ours, framed ${protocol}`,
-  group: "framed",
-  server: "framed",
-  servers: 1,
-  connections,
-  connect: ours.connectFramed(Protocols[protocol], connections)
-})
-
-const npmFramed = (protocol: "binary" | "compact", connections: number): Peer => ({
-  title: `npm thrift, framed ${protocol}`,
-  group: "framed",
-  server: "framed",
-  servers: 1,
-  connections,
-  connect: thriftNpm.connectBy(protocol, connections)
-})
-
-const overHttp = (title: string, servers: number, connect: Peer["connect"]): Peer => ({
+const framed = (title: string, connections: number, connect: Connect): NodePeer => ({
   title,
-  group: "http",
+  server: "framed",
+  servers: 1,
+  connections,
+  connect
+})
+
+type FramedProtocol = "binary" | "compact"
+
+const oursFramed = (protocol: FramedProtocol, connections: number): NodePeer =>
+  framed(
+    `ours, framed ${protocol}`,
+    connections,
+    async (port) => (await import("./clients/ours.ts")).connectFramed(Protocols[protocol], connections)(port)
+  )
+
+const npmFramed = (protocol: FramedProtocol, connections: number): NodePeer =>
+  framed(
+    `npm thrift, framed ${protocol}`,
+    connections,
+    async (port) => (await import("./clients/thriftNpm.ts")).connectBy(protocol, connections)(port)
+  )
+
+const overHttp = (title: string, servers: number, connect: Connect): NodePeer => ({
+  title,
   server: "http",
   servers,
   connections: undefined,
   connect
 })
 
-/** The clients by name, in the order in which they are measured. */
-export const clients = {
-  floor: overMux("mux by hand", floor.connect),
-  ours: overMux("ours, fibers", ours.connect),
-  oursPromise: overMux("ours, promises", ours.connectByPromise),
-  thriftNpm: overMux("npm thrift, framed", thriftNpm.connect, "thriftNpm"),
+const undici: Connect = async (...ports) => (await import("./clients/undici.ts")).connect(...ports)
+const effectHttp: Connect = async (...ports) => (await import("./clients/undici.ts")).connectEffect(...ports)
+const oursHttp: Connect = async (...ports) => (await import("./clients/http.ts")).connect(...ports)
+const oursBalancedHttp: Connect = async (...ports) => (await import("./clients/http.ts")).connectBalanced(...ports)
+
+/** The clients in Node by name; a child loads none but its own. */
+export const nodeClients = {
+  floor: overMux("mux by hand", async (...ports) => (await import("./clients/floor.ts")).connect(...ports)),
+  ours: overMux("ours, fibers", async (...ports) => (await import("./clients/ours.ts")).connect(...ports)),
+  oursPromise: overMux(
+    "ours, promises",
+    async (...ports) => (await import("./clients/ours.ts")).connectByPromise(...ports)
+  ),
+  oursQuiet: overMux(
+    "ours, metrics off",
+    async (...ports) => (await import("./clients/ours.ts")).connectQuiet(...ports)
+  ),
+  oursTraced: overMux(
+    "ours, 1 % traced",
+    async (...ports) => (await import("./clients/ours.ts")).connectTraced(...ports)
+  ),
+  thriftNpm: overMux(
+    "npm thrift, framed",
+    async (port) => (await import("./clients/thriftNpm.ts")).connect(port),
+    "thriftNpm"
+  ),
+  grpcJs: overMux("grpc-js", async (port) => (await import("./clients/grpc.ts")).connect(port), "grpc"),
+  effectRpc: overMux(
+    "Effect's rpc over TCP",
+    async (port) => (await import("./clients/effectRpc.ts")).connect(port),
+    "effectRpc"
+  ),
+  undiciJson: overHttp(
+    "undici, POST of JSON",
+    1,
+    async (...ports) => (await import("./clients/undici.ts")).connectJson(...ports)
+  ),
   oursBinary1: oursFramed("binary", 1),
   npmBinary1: npmFramed("binary", 1),
   oursBinary8: oursFramed("binary", 8),
@@ -104,25 +127,50 @@ export const clients = {
   npmCompact1: npmFramed("compact", 1),
   oursCompact8: oursFramed("compact", 8),
   npmCompact8: npmFramed("compact", 8),
-  undici: overHttp("pools of undici", 1, undici.connect),
-  oursHttp: overHttp("ours, Http", 1, http.connect),
-  effectHttp: overHttp("Effect's HttpClient on undici", 1, undici.connectEffect),
-  oursBalancedHttp: overHttp("ours, BalancedHttpClient", 1, http.connectBalanced),
-  undiciFour: overHttp("pools of undici", 4, undici.connect),
-  oursHttpFour: overHttp("ours, Http", 4, http.connect),
-  effectHttpFour: overHttp("Effect's HttpClient on undici", 4, undici.connectEffect),
-  oursBalancedHttpFour: overHttp("ours, BalancedHttpClient", 4, http.connectBalanced)
-} satisfies Record<string, Peer>
+  undici: overHttp("pools of undici", 1, undici),
+  oursHttp: overHttp("ours, Http", 1, oursHttp),
+  effectHttp: overHttp("Effect's HttpClient on undici", 1, effectHttp),
+  oursBalancedHttp: overHttp("ours, BalancedHttpClient", 1, oursBalancedHttp),
+  undiciFour: overHttp("pools of undici", 4, undici),
+  oursHttpFour: overHttp("ours, Http", 4, oursHttp),
+  effectHttpFour: overHttp("Effect's HttpClient on undici", 4, effectHttp),
+  oursBalancedHttpFour: overHttp("ours, BalancedHttpClient", 4, oursBalancedHttp)
+} satisfies Record<string, NodePeer>
+
+/** The name of a client in Node. */
+export type NodeClientName = keyof typeof nodeClients
+
+const foreign = (title: string, compiles: boolean, { prepare, program }: Foreign): ForeignPeer => ({
+  title,
+  server: "mux",
+  servers: 1,
+  connections: 1,
+  compiles,
+  prepare,
+  program
+})
+
+/** Those that are programs of other languages. */
+export const foreignClients = {
+  scalesPython: foreign("Scales in Python", false, scalesPython),
+  finagle: foreign("Finagle on the JVM", true, finagle),
+  finagleQuiet: foreign("Finagle, stats off", true, finagleQuiet)
+} satisfies Record<string, ForeignPeer>
+
+/** The name of a client in another language. */
+export type ForeignClientName = keyof typeof foreignClients
 
 /** The name of a client. */
-export type ClientName = keyof typeof clients
+export type ClientName = NodeClientName | ForeignClientName
 
-/** The names, in order. */
-export const clientNames = Object.keys(clients) as ReadonlyArray<ClientName>
+/** All of them by name. */
+export const clients: Readonly<Record<ClientName, Peer>> = { ...nodeClients, ...foreignClients }
 
-/** The names of a group's, in order. */
-export const membersOf = (group: GroupName): ReadonlyArray<ClientName> =>
-  clientNames.filter((name) => clients[name].group === group)
+/** The names of those in Node. */
+export const nodeClientNames = Object.keys(nodeClients) as ReadonlyArray<NodeClientName>
 
-/** The numbers of calls in flight that a client is measured with. */
-export const levelsOf = (name: ClientName): ReadonlyArray<Level> => groups[clients[name].group].levels
+/** The names of the others. */
+export const foreignClientNames = Object.keys(foreignClients) as ReadonlyArray<ForeignClientName>
+
+/** Whether a client is in Node. */
+export const isNode = (name: ClientName): name is NodeClientName => name in nodeClients

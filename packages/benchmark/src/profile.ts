@@ -3,9 +3,10 @@ import { mkdtemp, readFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join, relative } from "node:path"
 import { fileURLToPath } from "node:url"
-import type { ClientName, Level } from "./peers.ts"
-import { table } from "./report.ts"
+import type { NodeClientName } from "./peers.ts"
 import { startProcesses, warmUp } from "./rounds.ts"
+import type { Level } from "./scenes.ts"
+import { table } from "./table.ts"
 
 /** The parts of a `.cpuprofile` that are read here. */
 interface CpuProfile {
@@ -66,7 +67,7 @@ const rows = (title: string, times: ReadonlyArray<SelfTime>, most: number): stri
 
 /** Profiles a client; gives the file and the tables. */
 export const profile = async (
-  name: ClientName,
+  name: NodeClientName,
   level: Level,
   millis: number
 ): Promise<{ readonly file: string; readonly text: string }> => {
@@ -74,7 +75,7 @@ export const profile = async (
   const processes = await startProcesses([name])
   try {
     const client = processes.clients.get(name)!
-    await warmUp(client, level)
+    await warmUp(client, level, 86)
     await client.profile(level, millis, file)
   } finally {
     await processes.stop()

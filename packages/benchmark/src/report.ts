@@ -1,159 +1,235 @@
-/** What the rounds come to: ratios and costs, as a table and as the object of the last line. */
-import { type ClientName, clientNames, clients, groupNames, type Level, levelsOf, membersOf } from "./peers.ts"
-import type { Series } from "./rounds.ts"
+/** What the rounds come to: ratios with their targets, and costs. */
+import { availableParallelism } from "node:os"
+import type { AloneReport } from "./aloneReport.ts"
+import { cpuOf, type Memory, type Timed } from "./Child.ts"
+import type { OpenSeries } from "./openRounds.ts"
+import type { ClientName } from "./peers.ts"
+import { meets, otherTargets, type Ratio, type RatioName, ratioNames, ratios, type Target } from "./ratios.ts"
+import type { CostResult, CostResults, LatencyResult, Results } from "./results.ts"
+import type { Absent, CellSeries, SceneSeries } from "./rounds.ts"
+import type { Level, SceneName } from "./scenes.ts"
 import { neighbourRatios, summarize, type Summary } from "./statistics.ts"
-import { json as body } from "./workload.ts"
 
-/** The ratios by key: whose cost against whose, at how many calls in flight. */
-const ratios = {
-  thriftNpm: { above: "thriftNpm", below: "ours", level: 64 },
-  floor64: { above: "ours", below: "floor", level: 64 },
-  floor1: { above: "ours", below: "floor", level: 1 },
-  framed: { above: "npmBinary8", below: "oursBinary8", level: 64 },
-  framedCompact: { above: "npmCompact8", below: "oursCompact8", level: 64 },
-  framedOne: { above: "npmBinary1", below: "oursBinary1", level: 64 },
-  http: { above: "oursHttp", below: "undici", level: 64 },
-  http1: { above: "oursHttp", below: "undici", level: 1 },
-  httpFour: { above: "oursHttpFour", below: "undiciFour", level: 64 },
-  httpFour1: { above: "oursHttpFour", below: "undiciFour", level: 1 },
-  balancedHttp: { above: "oursBalancedHttp", below: "effectHttp", level: 64 },
-  balancedHttp1: { above: "oursBalancedHttp", below: "effectHttp", level: 1 },
-  balancedHttpFour: { above: "oursBalancedHttpFour", below: "effectHttpFour", level: 64 },
-  balancedHttpFour1: { above: "oursBalancedHttpFour", below: "effectHttpFour", level: 1 }
-} as const satisfies Record<string, { above: ClientName; below: ClientName; level: Level }>
+/** All that a run has seen. */
+export interface Seen {
+  readonly scenes: ReadonlyArray<SceneSeries>
+  /** `undefined`, as `alone`: not asked for. */
+  readonly open: OpenSeries | undefined
+  readonly alone: AloneReport | undefined
+  readonly absent: Absent
+}
 
-type RatioName = keyof typeof ratios
-const ratioNames = Object.keys(ratios) as ReadonlyArray<RatioName>
+/** How long calls took: each quantile is the median of what the windows had. */
+export interface LatencySummary {
+  readonly p50Micros: number
+  readonly p99Micros: number
+  readonly p999Micros: number
+  readonly callsPerSecond: number
+}
 
 /** One client with one number of calls in flight. */
-interface Cost {
+export interface Cost {
+  readonly client: ClientName
   readonly level: Level
+  /** User and system time together. */
   readonly microsPerCall: Summary
+  readonly userMicros: number
+  readonly systemMicros: number
   readonly callsPerSecond: Summary
+  /** `undefined` where nobody looked. */
+  readonly latency: LatencySummary | undefined
+  /** Allocated a call; `undefined` where nobody looked, or the language does not count it. */
+  readonly allocatedBytes: number | undefined
+  readonly residentBytes: number | undefined
+}
+
+/** What one scene came to. */
+export interface SceneReport {
+  readonly scene: SceneName
+  readonly rounds: number
+  readonly costs: ReadonlyArray<Cost>
+}
+
+/** A number that the benchmark is for. */
+export interface Found {
+  readonly key: string
+  /** `undefined`: it is no ratio of CPU. */
+  readonly ratio: Ratio | undefined
+  readonly value: number
+  /** `undefined`: measured alone, in rounds of its own. */
+  readonly quartiles: readonly [lower: number, upper: number] | undefined
+  readonly target: Target | undefined
+  /** `undefined` without a target. */
+  readonly met: boolean | undefined
+}
+
+/** Calls at a fixed rate. */
+export interface OpenReport {
+  /** Calls a second: half of our highest, the median of the rounds. */
+  readonly rate: number
+  readonly ours: LatencySummary
+  readonly floor: LatencySummary
+  readonly low: ReadonlyArray<{ readonly client: ClientName; readonly latency: LatencySummary }>
 }
 
 /** All that a run has found. */
 export interface Report {
-  readonly ratios: Readonly<Record<RatioName, Summary>>
-  readonly clients: Readonly<Record<ClientName, ReadonlyArray<Cost>>>
-  /** Of mux, of framed Thrift, and of HTTP. */
-  readonly rounds: number
-  readonly framedRounds: number
-  readonly httpRounds: number
+  readonly found: ReadonlyArray<Found>
+  readonly scenes: ReadonlyArray<SceneReport>
+  /** `undefined`, as `alone`: not asked for. */
+  readonly open: OpenReport | undefined
+  readonly alone: AloneReport | undefined
+  readonly absent: Absent
+  readonly machine: { readonly node: string; readonly platform: string; readonly cores: number }
 }
 
-/** Sums up the rounds. */
-export const reportOf = (series: Series): Report => {
-  const samples = (name: ClientName, level: Level) => series.get(name)!.get(level)!
-  const micros = (name: ClientName, level: Level) => samples(name, level).map((sample) => sample.microsPerCall)
-  const cost = (name: ClientName, level: Level): Cost => ({
-    level,
-    microsPerCall: summarize(micros(name, level)),
-    callsPerSecond: summarize(samples(name, level).map((sample) => sample.callsPerSecond))
-  })
+const median = (values: ReadonlyArray<number>): number => summarize(values).median
+
+const latencyOf = (timed: ReadonlyArray<Timed>): LatencySummary => ({
+  p50Micros: median(timed.map(({ p50 }) => p50)),
+  p99Micros: median(timed.map(({ p99 }) => p99)),
+  p999Micros: median(timed.map(({ p999 }) => p999)),
+  callsPerSecond: median(timed.map(({ callsPerSecond }) => callsPerSecond))
+})
+
+const bytesOf = (memory: ReadonlyArray<Memory>, which: keyof Memory): number | undefined => {
+  const known = memory.map((each) => each[which]).filter((bytes) => bytes !== null)
+  return known.length === 0 ? undefined : median(known)
+}
+
+const costOf = ({ client, level, memory, samples, timed }: CellSeries): Cost => ({
+  client,
+  level,
+  microsPerCall: summarize(samples.map(cpuOf)),
+  userMicros: median(samples.map(({ userMicros }) => userMicros)),
+  systemMicros: median(samples.map(({ systemMicros }) => systemMicros)),
+  callsPerSecond: summarize(samples.map(({ callsPerSecond }) => callsPerSecond)),
+  latency: timed.length === 0 ? undefined : latencyOf(timed),
+  allocatedBytes: bytesOf(memory, "allocatedBytes"),
+  residentBytes: bytesOf(memory, "residentBytes")
+})
+
+const judged = (
+  key: string,
+  ratio: Ratio | undefined,
+  value: number,
+  quartiles: Found["quartiles"],
+  target: Target | undefined
+): Found => ({ key, ratio, value, quartiles, target, met: target === undefined ? undefined : meets(value, target) })
+
+const summarized = (key: string, ratio: Ratio | undefined, values: ReadonlyArray<number>, target?: Target): Found => {
+  const { median, quartiles } = summarize(values)
+  return judged(key, ratio, median, quartiles, target)
+}
+
+/** Of a ratio both of whose sides were measured. */
+const foundOf = (name: RatioName, scenes: ReadonlyArray<SceneSeries>): Found | undefined => {
+  const ratio: Ratio = ratios[name]
+  const series = scenes.find(({ scene }) => scene === ratio.scene)
+  const of = (client: ClientName) =>
+    series?.cells.find((cell) => cell.client === client && cell.level === ratio.level)?.samples.map(cpuOf)
+  const above = of(ratio.above)
+  const below = of(ratio.below)
+  if (above === undefined || below === undefined) return undefined
+  return summarized(name, ratio, neighbourRatios(above, below), ratio.target)
+}
+
+const openOf = ({ floor, low, ours, rates }: OpenSeries): OpenReport => ({
+  rate: median(rates),
+  ours: latencyOf(ours),
+  floor: latencyOf(floor),
+  low: Array.from(low, ([client, timed]) => ({ client, latency: latencyOf(timed) }))
+})
+
+/** Sums up what was seen. */
+export const reportOf = ({ absent, alone, open, scenes }: Seen): Report => {
+  const cpu = ratioNames.map((name) => foundOf(name, scenes)).filter((found) => found !== undefined)
+  const p99 = (timed: ReadonlyArray<Timed>) => timed.map(({ p99 }) => p99)
   return {
-    ratios: Object.fromEntries(ratioNames.map((key) => {
-      const { above, below, level } = ratios[key]
-      return [key, summarize(neighbourRatios(micros(above, level), micros(below, level)))]
-    })) as Report["ratios"],
-    clients: Object.fromEntries(
-      clientNames.map((name) => [name, levelsOf(name).map((level) => cost(name, level))])
-    ) as unknown as Report["clients"],
-    rounds: samples("ours", 1).length,
-    framedRounds: samples("oursBinary1", 1).length,
-    httpRounds: samples("oursHttp", 1).length
-  }
-}
-
-/** Rows with their columns under each other, the first to the left, the others to the right. */
-export const table = (rows: ReadonlyArray<ReadonlyArray<string>>): string => {
-  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)))
-  return rows.map((row) =>
-    row.map((cell, column) => column === 0 ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!)).join("  ")
-  ).join("\n")
-}
-
-const fixed = ({ median, quartiles: [lower, upper] }: Summary): ReadonlyArray<string> => [
-  median.toFixed(2),
-  `${lower.toFixed(2)} to ${upper.toFixed(2)}`
-]
-
-/** What the rows of framed Thrift compare. */
-const whatFramedIs = [
-  "Framed Thrift, all against one server process: npm thrift pipelines, all calls of a connection are on their way at once;",
-  "ours has one call at a time on a connection, and the others wait for their turn. Over 8 connections, npm thrift has 8",
-  "clients that are used in turn, ours a pool of up to 8, of which it opens as many as there are calls in flight."
-].join("\n")
-
-/** What the rows of HTTP compare. */
-const whatHttpIs = [
-  `HTTP, a GET of ${body.length} bytes of JSON from one server, or from four in one process: undici and Effect's client on it go to four in`,
-  "turn, and neither balances, nor gives up on a server that is down, nor has deadlines; ours does all of it."
-].join("\n")
-
-const connectionsOf = (name: ClientName, level: Level): string => `${clients[name].connections ?? level}`
-
-/** The report for people. */
-export const text = (report: Report): string => {
-  const costs = groupNames.map((group) =>
-    table([
-      ["client", "servers", "connections", "in flight", "CPU us a call", "half of the rounds", "calls a second"],
-      ...membersOf(group).flatMap((name) =>
-        report.clients[name].map(({ callsPerSecond, level, microsPerCall }) => [
-          clients[name].title,
-          `${clients[name].servers}`,
-          connectionsOf(name, level),
-          `${level}`,
-          ...fixed(microsPerCall),
-          `${Math.round(callsPerSecond.median)}`
-        ])
+    found: [
+      ...cpu,
+      ...(open === undefined
+        ? []
+        : [summarized("p99", undefined, neighbourRatios(p99(open.ours), p99(open.floor)), otherTargets["p99"])]),
+      ...Object.entries(alone?.ratios ?? {}).map(([key, value]) =>
+        judged(key, undefined, value, undefined, otherTargets[key])
       )
-    ])
-  )
-  const found = ratioNames.map((key) => {
-    const { above, below, level } = ratios[key]
-    return [
-      `${clients[above].title} / ${clients[below].title}`,
-      `${clients[above].servers}`,
-      connectionsOf(above, level),
-      `${level}`,
-      ...fixed(report.ratios[key]),
-      key
-    ]
-  })
-  return [
-    ...costs,
-    whatFramedIs,
-    whatHttpIs,
-    table([
-      ["ratio of CPU a call", "servers", "connections", "in flight", "median", "half of the rounds", "key"],
-      ...found
-    ]),
-    `${report.rounds} rounds, of framed Thrift ${report.framedRounds}, of HTTP ${report.httpRounds}, Node ${process.version}`
-  ].join("\n\n")
+    ],
+    scenes: scenes.map(({ cells, rounds, scene }) => ({ scene, rounds, costs: cells.map(costOf) })),
+    open: open === undefined ? undefined : openOf(open),
+    alone,
+    absent,
+    machine: { node: process.version, platform: `${process.platform} ${process.arch}`, cores: availableParallelism() }
+  }
 }
 
 const rounded = (value: number): number => Number(value.toPrecision(4))
 
-/** The report for machines. Times in microseconds; quartiles beside each median. */
-export const json = (report: Report): string =>
-  JSON.stringify({
-    ratios: Object.fromEntries(ratioNames.map((key) => [key, rounded(report.ratios[key].median)])),
-    quartiles: Object.fromEntries(ratioNames.map((key) => [key, report.ratios[key].quartiles.map(rounded)])),
-    clients: Object.fromEntries(
-      clientNames.map((name) => [
-        name,
-        Object.fromEntries(
-          report.clients[name].map(({ callsPerSecond, level, microsPerCall }) => [level, {
-            microsPerCall: rounded(microsPerCall.median),
-            quartiles: microsPerCall.quartiles.map(rounded),
-            callsPerSecond: Math.round(callsPerSecond.median)
-          }])
-        )
-      ])
+const latencyResult = ({ callsPerSecond, p50Micros, p999Micros, p99Micros }: LatencySummary): LatencyResult => ({
+  p50Micros: rounded(p50Micros),
+  p99Micros: rounded(p99Micros),
+  p999Micros: rounded(p999Micros),
+  callsPerSecond: Math.round(callsPerSecond)
+})
+
+const roundedPair = ([lower, upper]: readonly [number, number]): readonly [number, number] => [
+  rounded(lower),
+  rounded(upper)
+]
+
+const costResult = (cost: Cost): CostResult => ({
+  microsPerCall: rounded(cost.microsPerCall.median),
+  quartiles: roundedPair(cost.microsPerCall.quartiles),
+  userMicros: rounded(cost.userMicros),
+  systemMicros: rounded(cost.systemMicros),
+  callsPerSecond: Math.round(cost.callsPerSecond.median),
+  ...(cost.latency === undefined ? {} : { latency: latencyResult(cost.latency) }),
+  ...(cost.allocatedBytes === undefined ? {} : { allocatedBytes: Math.round(cost.allocatedBytes) }),
+  ...(cost.residentBytes === undefined ? {} : { residentBytes: Math.round(cost.residentBytes) })
+})
+
+/** By client, and then by calls in flight. */
+const costResults = (costs: ReadonlyArray<Cost>): CostResults => {
+  const byClient: { [name in ClientName]?: Record<string, CostResult> } = {}
+  for (const cost of costs) (byClient[cost.client] ??= {})[cost.level] = costResult(cost)
+  return byClient
+}
+
+const openResult = ({ floor, low, ours, rate }: OpenReport): NonNullable<Results["open"]> => ({
+  rate: Math.round(rate),
+  ours: latencyResult(ours),
+  floor: latencyResult(floor),
+  low: Object.fromEntries(low.map(({ client, latency }) => [client, latencyResult(latency)]))
+})
+
+/** Scenes whose clients are of one struct of 86 bytes and of as few servers as can be; no client is in two of them. */
+const plain: ReadonlyArray<SceneName> = ["mux", "framed", "http"]
+
+/** The report for machines: times in microseconds, quartiles beside each median. */
+export const resultsOf = ({ absent, alone, found, machine, open, scenes }: Report): Results => {
+  const roundsOf = (name: SceneName) => scenes.find(({ scene }) => scene === name)?.rounds ?? 0
+  return {
+    ratios: Object.fromEntries(found.map(({ key, value }) => [key, rounded(value)])),
+    quartiles: Object.fromEntries(
+      found.flatMap(({ key, quartiles }) => quartiles === undefined ? [] : [[key, roundedPair(quartiles)]])
     ),
-    rounds: report.rounds,
-    framedRounds: report.framedRounds,
-    httpRounds: report.httpRounds,
-    node: process.version
-  })
+    targets: Object.fromEntries(
+      found.flatMap(({ key, met, target }) =>
+        target === undefined || met === undefined ? [] : [[key, { ...target, met }]]
+      )
+    ),
+    clients: costResults(scenes.flatMap(({ costs, scene }) => plain.includes(scene) ? costs : [])),
+    scenes: Object.fromEntries(
+      scenes.flatMap(({ costs, scene }) => plain.includes(scene) ? [] : [[scene, costResults(costs)]])
+    ),
+    ...(open === undefined ? {} : { open: openResult(open) }),
+    ...(alone === undefined ? {} : { alone: alone.details }),
+    absent: Object.fromEntries(absent),
+    rounds: roundsOf("mux"),
+    framedRounds: roundsOf("framed"),
+    httpRounds: roundsOf("http"),
+    node: machine.node,
+    platform: machine.platform,
+    cores: machine.cores
+  }
+}

@@ -8,7 +8,7 @@ import * as Cause from "effect/Cause"
 import * as Exit from "effect/Exit"
 import * as Net from "node:net"
 import type { Client, Load } from "../Load.ts"
-import { Echo, type Message, message, method } from "../workload.ts"
+import { Echo, type Message, method } from "../workload.ts"
 
 const probe = { _tag: "Rerr", tag: Mux.controlTag, why: "tinit check" } as const
 const init = { _tag: "Tinit", tag: Mux.controlTag, version: Mux.version, headers: [] } as const
@@ -82,36 +82,65 @@ class Connection {
   }
 }
 
-/** Connects to a mux server on this machine and shakes hands. */
-export const connect = async (port: number): Promise<Client> => {
+/** One connection to a mux server on this machine, hands shaken; `onLost` hears of its end. */
+const open = async (port: number, onLost: (cause: Error) => void): Promise<Connection> => {
   const opened = Promise.withResolvers<void>()
-  let onLost: (cause: Error) => void = opened.reject
   const socket = Net.connect({ host: "127.0.0.1", port, noDelay: true })
-  const connection = new Connection(socket, opened.resolve, (cause) => onLost(cause))
+  const connection = new Connection(socket, opened.resolve, (cause) => {
+    opened.reject(cause)
+    onLost(cause)
+  })
   await opened.promise
+  return connection
+}
 
-  const drive = (inFlight: number, load: Load) =>
-    new Promise<void>((resolve, reject) => {
-      onLost = reject
-      let loops = inFlight
-      const onReply = (reply: Reply): void => {
-        if (Exit.isFailure(reply)) return reject(Cause.squash(reply.cause))
-        try {
-          load.accept(reply.value as Message)
-        } catch (error) {
-          return reject(error)
-        }
-        if (load.running) connection.call(message, onReply)
-        else if (--loops === 0) resolve()
+/** Connects to each of the servers; with several they are used in turn, call by call. */
+export const connect = async (...ports: ReadonlyArray<number>): Promise<Client> => {
+  let onLost: (cause: Error) => void = () => {}
+  const connections = await Promise.all(ports.map((port) => open(port, (cause) => onLost(cause))))
+  let next = 0
+  const call = (argument: Message, done: (reply: Reply) => void): void => {
+    const connection = connections[next]!
+    next = next + 1 === connections.length ? 0 : next + 1
+    connection.call(argument, done)
+  }
+
+  const loop = (load: Load, ended: () => void, failed: (error: unknown) => void): void => {
+    const { message } = load.work
+    let began = load.begin()
+    const onReply = (reply: Reply): void => {
+      if (Exit.isFailure(reply)) return failed(Cause.squash(reply.cause))
+      try {
+        load.end(began, reply.value as Message)
+      } catch (error) {
+        return failed(error)
       }
-      for (let i = 0; i < inFlight; i++) connection.call(message, onReply)
-    })
+      if (!load.running) return ended()
+      began = load.begin()
+      call(message, onReply)
+    }
+    call(message, onReply)
+  }
 
   return {
-    drive,
+    drive: (inFlight, load) =>
+      new Promise((resolve, reject) => {
+        onLost = reject
+        let loops = inFlight
+        const ended = () => {
+          if (--loops === 0) resolve()
+        }
+        for (let i = 0; i < inFlight; i++) loop(load, ended, reject)
+      }),
+    begin: ({ message }, ended) => {
+      call(message, (reply) => {
+        if (Exit.isSuccess(reply)) ended(undefined, reply.value as Message)
+        else ended(Cause.squash(reply.cause), undefined)
+      })
+    },
     close: async () => {
       onLost = () => {}
-      connection.end()
+      for (const connection of connections) connection.end()
     }
   }
 }

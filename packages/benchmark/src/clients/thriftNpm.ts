@@ -1,7 +1,7 @@
 /** Apache's own client for Node: generated code over the framed transport and a protocol of npm's `thrift`. */
 import * as thrift from "thrift"
-import type { Client, Load } from "../Load.ts"
-import { EchoGen, message, method } from "../workload.ts"
+import { type Client, promising } from "../Load.ts"
+import { EchoGen, type Message, method, type Work } from "../workload.ts"
 
 /** The protocols by name. */
 const protocols = { binary: thrift.TBinaryProtocol, compact: thrift.TCompactProtocol }
@@ -31,19 +31,19 @@ export const connectBy =
     await opened.promise
     let next = 0
 
-    const calls = async (load: Load) => {
-      do {
-        const client = clients[next]!
-        next = next + 1 === clients.length ? 0 : next + 1
-        load.accept(await client[method](message))
-      } while (load.running)
+    const call = ({ message }: Work): Promise<Message> => {
+      const client = clients[next]!
+      next = next + 1 === clients.length ? 0 : next + 1
+      return client[method](message)
     }
+    const { begin, drive } = promising(call)
     return {
       drive: (inFlight, load) =>
         new Promise((resolve, reject) => {
           onLost = reject
-          Promise.all(Array.from({ length: inFlight }, () => calls(load))).then(() => resolve(), reject)
+          drive(inFlight, load).then(resolve, reject)
         }),
+      begin,
       close: async () => {
         onLost = () => {}
         for (const connection of all) connection.end()

@@ -4,7 +4,8 @@ import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import { Pool } from "undici"
-import type { Client, Load } from "../Load.ts"
+import { type Client, promising } from "../Load.ts"
+import type { Plain, Reply, Work } from "../workload.ts"
 import { looping } from "./fibers.ts"
 
 /** These, one after the other, again and again. */
@@ -18,25 +19,43 @@ const inTurn = <A>(all: ReadonlyArray<A>): () => A => {
 }
 
 /** A pool of undici for each server, with as many connections as there are calls in flight; with several they are used in turn, call by call. */
-export const connect = async (...ports: ReadonlyArray<number>): Promise<Client> => {
+const pooled = (ports: ReadonlyArray<number>, call: (pool: Pool, work: Work) => Promise<Reply>): Client => {
   const pools = ports.map((port) => new Pool(`http://127.0.0.1:${port}`))
   const poolOf = inTurn(pools)
-  const calls = async (load: Load) => {
-    do {
-      const { body, statusCode } = await poolOf().request({ method: "GET", path: "/message" })
-      if (statusCode !== 200) throw new Error(`status ${statusCode}`)
-      load.accept(await body.text())
-    } while (load.running)
-  }
   return {
-    drive: async (inFlight, load) => {
-      await Promise.all(Array.from({ length: inFlight }, () => calls(load)))
-    },
+    ...promising((work) => call(poolOf(), work)),
     close: async () => {
       await Promise.all(pools.map((pool) => pool.destroy()))
     }
   }
 }
+
+const ok = (status: number): void => {
+  if (status !== 200) throw new Error(`status ${status}`)
+}
+
+/** A GET, its body as text. */
+export const connect = async (...ports: ReadonlyArray<number>): Promise<Client> =>
+  pooled(ports, async (pool) => {
+    const { body, statusCode } = await pool.request({ method: "GET", path: "/message" })
+    ok(statusCode)
+    return body.text()
+  })
+
+const jsonHeaders = { "content-type": "application/json" }
+
+/** A POST of the struct as JSON, made of it and read into it again. */
+export const connectJson = async (...ports: ReadonlyArray<number>): Promise<Client> =>
+  pooled(ports, async (pool, { plain }) => {
+    const { body, statusCode } = await pool.request({
+      method: "POST",
+      path: "/message",
+      headers: jsonHeaders,
+      body: JSON.stringify(plain)
+    })
+    ok(statusCode)
+    return await body.json() as Plain
+  })
 
 /** Effect's client on undici, with as many connections as there are calls in flight; with several servers they are used in turn. */
 export const connectEffect = async (...ports: ReadonlyArray<number>): Promise<Client> => {

@@ -28,3 +28,14 @@ export const listen = async (server: Net.Server): Promise<Server> => {
       })
   }
 }
+
+/** Starts as many as are asked for, in this process, as one. */
+export const listenMany = async (count: number, make: () => Net.Server): Promise<Server> => {
+  const servers = await Promise.all(Array.from({ length: count }, () => listen(make())))
+  return {
+    ports: servers.flatMap(({ ports }) => ports),
+    close: async () => {
+      await Promise.all(servers.map((server) => server.close()))
+    }
+  }
+}

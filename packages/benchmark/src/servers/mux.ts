@@ -5,7 +5,7 @@
 import { FrameReader, Message as Mux } from "@scales-rpc/mux"
 import { MessageType } from "@scales-rpc/thrift"
 import * as Net from "node:net"
-import { listen, type Server } from "./Server.ts"
+import { listenMany, type Server } from "./Server.ts"
 
 class Connection {
   readonly #socket: Net.Socket
@@ -99,5 +99,6 @@ const payloadAt = (body: Uint8Array): number => {
   return at + 2
 }
 
-/** Starts the server. */
-export const start = (): Promise<Server> => listen(Net.createServer((socket) => void new Connection(socket)))
+/** Starts as many of them as are asked for, each on a port of its own. */
+export const start = (count: number): Promise<Server> =>
+  listenMany(count, () => Net.createServer((socket) => void new Connection(socket)))
