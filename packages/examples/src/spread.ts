@@ -22,7 +22,7 @@ import {
   wire
 } from "@scales-rpc/core"
 import { Scripted, ScriptedConnector, Seed } from "@scales-rpc/core/testing"
-import { Clock, Effect, Layer, Random } from "effect"
+import { Clock, Effect, Layer, Logger, Random } from "effect"
 import { TestClock } from "effect/testing"
 
 /** Requests and replies are of no interest here. */
@@ -127,6 +127,8 @@ const play = (balancer: (typeof balancers)[keyof typeof balancers], scene: Scene
         Layer.fresh
       )
     ),
+    // What goes wrong is drawn.
+    Effect.provide(Logger.layer([])),
     Effect.orDie,
     Effect.scoped
   )

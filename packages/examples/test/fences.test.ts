@@ -125,6 +125,10 @@ describe("the tests of the docs", async () => {
     "docs/sinks.md",
     "docs/testing.md",
     "docs/testing.md",
+    "docs/testing.md",
+    "docs/testing.md",
+    "docs/testing.md",
+    "docs/testing.md",
     "docs/tls.md"
   ])
   for (const { path } of tests) await import(/* @vite-ignore */ path)

@@ -159,12 +159,17 @@ describe.each(["pinned", "oldest"] as const)("on the %s Node", (which) => {
     const server = spawn(node, [quiet, "src/server.ts", "0"], { cwd: app, env, stdio: ["ignore", "pipe", "inherit"] })
     try {
       const ended = once(server, "close")
-      const listening = once(createInterface(server.stdout), "line")
-      const [line] = await Promise.race([
+      // Its log is there too.
+      const listening = new Promise<string>((resolve) =>
+        createInterface(server.stdout).on("line", (line) => {
+          const [, port] = /^listening on tcp:\/\/.*:(\d+)$/.exec(line) ?? []
+          if (port !== undefined) resolve(port)
+        })
+      )
+      const port = await Promise.race([
         listening,
         ended.then((end) => Promise.reject(new Error(`ended: ${end.join()}`)))
       ])
-      const [, port] = /^listening on tcp:\/\/.*:(\d+)$/.exec(line as string)!
       writeFileSync(join(app, "readme.ts"), readmeProgram(`tcp://127.0.0.1:${port}`))
       const { stderr, stdout } = await run(app, node, quiet, "readme.ts")
       assert.strictEqual(stderr, "")

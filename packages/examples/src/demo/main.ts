@@ -2,7 +2,7 @@
  * `npm start`: five servers, 64 callers, one client. One server is killed, started again, another slowed down; the client loses
  * no call that could be saved, and nothing leaks.
  */
-import { Effect } from "effect"
+import { Effect, Logger } from "effect"
 import { demo } from "./demo.ts"
 import { type DemoOptions, parse, usage } from "./options.ts"
 import * as Screen from "./screen.ts"
@@ -30,6 +30,8 @@ const program = Effect.gen(function*() {
   return faults(result).length === 0 ? 0 : 1
 }).pipe(
   Effect.scoped,
+  // The screen shows what a log would tell.
+  Effect.provide(Logger.layer([])),
   Effect.catch((error) =>
     Effect.sync(() => {
       console.error(error._tag === "UsageError" ? `${error.message}\n\n${usage}` : error.message)

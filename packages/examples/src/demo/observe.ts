@@ -26,7 +26,7 @@ interface States {
 
 /** Reads the one stack of the program. */
 export const observe: Effect.Effect<Observed, never, Stacks> = Effect.map(Stacks, (stacks) => {
-  const stages = stacks.list().flatMap(describe)
+  const stages = stacks.list().flatMap((stack) => describe(stack).stages)
   const state = <Role extends keyof States>(role: Role): States[Role] =>
     stages.find((stage) => stage.role === role)!.state as States[Role]
   const { endpoints } = state("balancer")

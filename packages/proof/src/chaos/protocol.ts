@@ -1,5 +1,5 @@
 /** What the chaos runs need of a protocol: its servers, a client, and what a call of it is. */
-import type { BuildError, Described, RpcError, Stacks } from "@scales-rpc/core"
+import type { BuildError, DescribedStage, RpcError, Stacks } from "@scales-rpc/core"
 import type { Effect, Scope } from "effect"
 import type { Watch } from "./watch.ts"
 
@@ -31,5 +31,5 @@ export interface Protocol {
     watch: Watch
   ) => Effect.Effect<Caller, BuildError | RpcError, Scope.Scope | Stacks>
   /** What a stack holds of its calls in its transport: 0 when it has none, or something leaked. */
-  readonly held: (stages: ReadonlyArray<Described>) => number
+  readonly held: (stages: ReadonlyArray<DescribedStage>) => number
 }

@@ -33,7 +33,7 @@ interface States {
 }
 
 const stageOf = (stacks: Stacks["Service"]) => {
-  const stages = stacks.list().flatMap(describe)
+  const stages = stacks.list().flatMap((stack) => describe(stack).stages)
   return <Role extends keyof States>(role: Role) => stages.find((stage) => stage.role === role)!.state as States[Role]
 }
 
@@ -48,7 +48,7 @@ const held = ({ held: heldBy }: Protocol) =>
     let others = 0
     for (const stack of stacks.list()) {
       for (const timer of stack.deadlines) if (timer instanceof Abort) others++
-      others += heldBy(describe(stack))
+      others += heldBy(describe(stack).stages)
     }
     return stage("dispatcher").outstanding + loads + others
   })

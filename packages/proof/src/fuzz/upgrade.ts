@@ -52,7 +52,9 @@ const attempt = (context: CallContext) =>
       abort: new Abort(Infinity, 50),
       tried: [],
       classify: classifyExit,
-      reply: undefined
+      reply: undefined,
+      span: undefined,
+      trace: undefined
     },
     Endpoint.tcp("h", 1),
     () => 0

@@ -11,7 +11,8 @@ import {
 import { Message, type MuxResponse } from "@scales-rpc/mux"
 import { Cause, Effect, Exit } from "effect"
 import { ClientContexts, type Marshalled } from "../../../mux/src/ClientContexts.ts"
-import { type ClientCounts, ClientSession } from "../../../mux/src/ClientSession.ts"
+import { ClientCounts } from "../../../mux/src/ClientCounts.ts"
+import { ClientSession } from "../../../mux/src/ClientSession.ts"
 import { must } from "./explore.ts"
 import { Time } from "./Time.ts"
 import { Wire } from "./Wire.ts"
@@ -53,16 +54,7 @@ export class Client {
   constructor(options: ClientOptions) {
     this.maxTag = options.maxTag
     const random = () => 0.5
-    const counts: ClientCounts = {
-      dispatches: 0,
-      discards: 0,
-      nacks: 0,
-      drains: 0,
-      leases: 0,
-      pings: 0,
-      pingTimeouts: 0,
-      downgrades: 0
-    }
+    const counts = new ClientCounts({ elapsed: () => this.time.now, metrics: { on: true } })
     this.session = new ClientSession({
       endpoint,
       sink: this.wire,
@@ -129,7 +121,9 @@ export const caller = (client: Client, id: number, padding: Uint8Array, timeoutM
       abort,
       tried: [],
       classify: classifyExit,
-      reply: undefined
+      reply: undefined,
+      span: undefined,
+      trace: undefined
     },
     endpoint,
     () => time.now

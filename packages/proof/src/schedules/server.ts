@@ -7,7 +7,7 @@ import {
   encode,
   Message,
   type ServerConnection,
-  type ServerCounts,
+  ServerCounts,
   type ServerExchange,
   ServerSession
 } from "@scales-rpc/mux"
@@ -89,15 +89,7 @@ class Ends {
   doubled = false
   /** Errors that may come, by tag: a message was sent that a server does not expect. */
   readonly errors = new Map<number, number>()
-  readonly counts: ServerCounts = {
-    sessions: 0,
-    requests: 0,
-    drainNacks: 0,
-    discards: 0,
-    orphanedDiscards: 0,
-    duplicateTags: 0,
-    undecodable: 0
-  }
+  readonly counts = new ServerCounts()
 
   constructor(options: Schedule["options"]) {
     this.options = options

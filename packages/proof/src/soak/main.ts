@@ -49,7 +49,7 @@ interface States {
 }
 
 const observe = Effect.map(Stacks, (stacks) => {
-  const stages = stacks.list().flatMap(describe)
+  const stages = stacks.list().flatMap((stack) => describe(stack).stages)
   const state = <Role extends keyof States>(role: Role) =>
     stages.find((stage) => stage.role === role)!.state as States[Role]
   const { endpoints } = state("balancer")
