@@ -1,43 +1,10 @@
 /** The stand-ins that tests of stacks are made of, each alone. */
 import { assert, describe, it } from "@effect/vitest"
-import { classifyExit, Dispatcher, Nacked, type RpcError, Stack } from "@scales-rpc/core"
-import { Mock, Recorder, ScriptedConnector, ScriptedSink, Seed, TestServerSet } from "@scales-rpc/core/testing"
-import { Cause, Context, Effect, Exit, Fiber, Layer, Random } from "effect"
+import { classifyExit, Dispatcher, Nacked, ServerSet, ServerSetState, Stack } from "@scales-rpc/core"
+import { Recorder, ScriptedConnector, ScriptedSink, Seed, TestServerSet } from "@scales-rpc/core/testing"
+import { Effect, Exit, Fiber, Layer, Random, Stream } from "effect"
+import { TestClock } from "effect/testing"
 import { endpoints, settle, stack, start, stop, Text, TextClient } from "./support.ts"
-
-class Echo extends Context.Service<Echo, {
-  readonly echo: (text: string) => Effect.Effect<string, RpcError>
-  readonly other: (text: string) => Effect.Effect<string, RpcError>
-}>()("test/Echo") {}
-
-describe("a mock of a service", () => {
-  const layer = Mock.layer(Echo, { echo: (text) => Effect.succeed(text.toUpperCase()) })
-
-  it.effect("has the methods it was given", () =>
-    Effect.gen(function*() {
-      assert.strictEqual(yield* (yield* Echo).echo("hi"), "HI")
-    }).pipe(Effect.provide(layer)))
-
-  it.effect("dies in any other, and names it", () =>
-    Effect.gen(function*() {
-      const echo = yield* Echo
-      const exit = yield* Effect.exit(Effect.suspend(() => echo.other("hi")))
-      assert.strictEqual(
-        Exit.isFailure(exit) && Cause.pretty(exit.cause).split("\n")[0],
-        `Error: Mock of "test/Echo": method "other" was called but not given`
-      )
-    }).pipe(Effect.provide(layer)))
-
-  it("can be handed to a promise", async () => {
-    const echo = await Effect.runPromise(Effect.provide(
-      Effect.gen(function*() {
-        return yield* Echo
-      }),
-      layer
-    ))
-    assert.strictEqual(await Effect.runPromise(echo.echo("hi")), "HI")
-  })
-})
 
 describe("a scripted sink", () => {
   it.effect("answers each request with the call it came in, below any dispatcher", () => {
@@ -127,6 +94,63 @@ describe("a recorder", () => {
       assert.isTrue(Exit.hasInterrupts(calls[1]!.exit!))
     }).pipe(Effect.provide(stack(options)))
   })
+})
+
+describe("a server set of a test", () => {
+  it.effect("tells when the stacks have taken what was pushed", () =>
+    Effect.gen(function*() {
+      const servers = yield* TestServerSet
+      const client = yield* TextClient
+      assert.strictEqual(servers.followers(), 1)
+      yield* servers.bind(endpoints(1))
+      yield* servers.seen
+      assert.strictEqual(yield* client.call("a"), "h:1 a")
+      yield* servers.bind(endpoints(2))
+      yield* servers.seen
+      assert.strictEqual(yield* client.call("b"), "h:2 b")
+      yield* servers.push(ServerSetState.Neg)
+      yield* servers.seen
+      assert.strictEqual((yield* Effect.flip(client.call("c")))._tag, "NoEndpoints")
+      yield* servers.push(ServerSetState.Failed("gone"))
+      yield* servers.push(ServerSetState.Pending)
+      yield* servers.bind(endpoints(3))
+      yield* servers.seen
+      assert.strictEqual(yield* client.call("d"), "h:3 d")
+    }).pipe(Effect.provide(stack())))
+
+  it.effect("waits for the slowest that follows, and for nobody who has left", () =>
+    Effect.gen(function*() {
+      const servers = yield* TestServerSet
+      yield* servers.seen
+      const states = yield* ServerSet
+      const taken: Array<string> = []
+      const follow = (name: string, millis: number) =>
+        start(Stream.runForEach(states, ({ _tag }) =>
+          Effect.andThen(
+            Effect.sleep(millis),
+            Effect.sync(() => void taken.push(`${name} ${_tag}`))
+          )))
+      const quick = yield* follow("quick", 1)
+      const slow = yield* follow("slow", 10)
+      assert.strictEqual(servers.followers(), 2)
+      yield* servers.push(ServerSetState.Neg)
+      const seen = yield* start(servers.seen)
+      yield* TestClock.adjust("19 millis")
+      assert.isUndefined(seen.pollUnsafe())
+      yield* TestClock.adjust("1 millis")
+      yield* Fiber.join(seen)
+      assert.deepStrictEqual(taken, ["quick Pending", "quick Neg", "slow Pending", "slow Neg"])
+      yield* servers.push(ServerSetState.Pending)
+      const again = yield* start(servers.seen)
+      const given = yield* start(servers.seen)
+      yield* TestClock.adjust("1 millis")
+      yield* stop(given)
+      assert.isUndefined(again.pollUnsafe())
+      yield* stop(slow)
+      yield* Fiber.join(again)
+      yield* stop(quick)
+      assert.strictEqual(servers.followers(), 0)
+    }).pipe(Effect.provide(TestServerSet.layer())))
 })
 
 describe("a seed", () => {

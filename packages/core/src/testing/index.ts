@@ -1,6 +1,8 @@
 /** Stand-ins for each role of a stack, for tests without sockets. */
 export * as BalancerConformance from "./BalancerConformance.ts"
 export * as Certificates from "./Certificates.ts"
+export * as FaultySink from "./FaultySink.ts"
+export { type MemoryConnection, type MemoryDirection, MemoryNetwork, type MemoryNetworkShape } from "./MemoryNetwork.ts"
 export * as Mock from "./Mock.ts"
 export * as Recorder from "./Recorder.ts"
 export { type Script, type ScriptedConnection, ScriptedConnector } from "./ScriptedConnector.ts"
