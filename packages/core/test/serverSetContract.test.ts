@@ -124,7 +124,7 @@ const added = (before: ReadonlyArray<string>): ReadonlyArray<string> => {
 const holdsOnly = (before: ReadonlyArray<string>) =>
   Effect.gen(function*() {
     yield* turns(20)
-    yield* until(() => !held().some((name) => name.includes("FSReq")), () => held().join(" "), 0)
+    yield* until(() => !held().some((name) => /^(FSReq|CloseReq)/.test(name)), () => held().join(" "), 0)
     assert.deepStrictEqual(added(before), [])
   })
 
@@ -266,7 +266,7 @@ describe.each([["file", file], ["dns", dns], ["srv", srv]] as const)("a server s
     Effect.gen(function*() {
       const source = yield* make
       yield* source.bind(1)
-      yield* until(() => !held().some((name) => name.includes("FSReq")), () => held().join(" "), 0)
+      yield* until(() => !held().some((name) => /^(FSReq|CloseReq)/.test(name)), () => held().join(" "), 0)
       const before = held()
       yield* Effect.gen(function*() {
         const waiting = yield* watching(source.uri)

@@ -99,7 +99,7 @@ const run = (seed: number) =>
           Layer.provide(spies.abovePool(HttpWire))
         ),
         pool: WatermarkPool.layer(HttpWire, { idleTime: "10 minutes" }),
-        transport: Layer.provide(spies.aboveTransport(HttpWire), HttpTransport.layer())
+        transport: Layer.provide(spies.aboveTransport(HttpWire), HttpTransport.layer({ connectTimeout: "1 minute" }))
       }).pipe(Layer.provide([Seed.layer(1), Logger.layer([])]))
     ).pipe(Scope.provide(scope))
     const client = Context.get(context, Http.Client)

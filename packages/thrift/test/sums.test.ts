@@ -146,7 +146,10 @@ const run = (seed: number) =>
           Layer.provide(spies.abovePool(ThriftWire))
         ),
         pool: WatermarkPool.layer(ThriftWire, { idleTime: "10 minutes" }),
-        transport: Layer.provide(spies.aboveTransport(ThriftWire), ThriftTransport.layer())
+        transport: Layer.provide(
+          spies.aboveTransport(ThriftWire),
+          ThriftTransport.layer({ connectTimeout: "1 minute" })
+        )
       }).pipe(Layer.provide([Seed.layer(1), Logger.layer([])]))
     ).pipe(Scope.provide(scope))
     const echo = Context.get(context, Echo)
@@ -201,9 +204,8 @@ const run = (seed: number) =>
           () =>
             sumOf(sites.map(({ life }) =>
               life().running("blob")
-            )) === fibers.filter((fiber) =>
-              fiber.pollUnsafe() === undefined
-            ).length
+            )) ===
+              fibers.filter((fiber) => fiber.pollUnsafe() === undefined).length
         )
         while (!where.every(({ life }) => life().running("blob") > 0)) {
           fibers.push(

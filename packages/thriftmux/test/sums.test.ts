@@ -197,8 +197,14 @@ const run = ({ filtered, options }: Variant, seed: number) =>
         ),
         transport: Layer.provide(
           spies.aboveTransport(Mux),
-          // The first ping of each session is its only one.
-          MuxTransport.layer({ pingInterval: "10 minutes", pingTimeout: "1 minute", window })
+          // The first ping of each session is its only one, and a busy machine makes no connection fail.
+          MuxTransport.layer({
+            pingInterval: "10 minutes",
+            pingTimeout: "1 minute",
+            connectTimeout: "1 minute",
+            handshakeTimeout: "1 minute",
+            window
+          })
         )
       })),
       Logger.layer([])
