@@ -89,6 +89,7 @@ class AttemptState {
   readonly startedAt: number
   readonly elapsed: () => number
   first: Hook | undefined = undefined
+  second: Hook | undefined = undefined
   more: Array<Hook> | undefined = undefined
   held = 0
   /** What each hold hears of the abort with. */
@@ -115,6 +116,7 @@ class AttemptState {
     const millis = at - this.startedAt
     const more = this.more
     if (more !== undefined) { for (let i = more.length; i-- > 0;) more[i]!(outcome, millis, error, at) }
+    this.second?.(outcome, millis, error, at)
     this.first?.(outcome, millis, error, at)
   }
 }
@@ -141,6 +143,7 @@ export interface Attempt extends Call {
 function onEnd(this: Attempt, f: Hook): void {
   const state = this.state
   if (state.first === undefined) state.first = f
+  else if (state.second === undefined) state.second = f
   else if (state.more === undefined) state.more = [f]
   else state.more.push(f)
 }
@@ -193,28 +196,49 @@ function hold(this: Attempt): (outcome: Outcome) => void {
   return release
 }
 
+/** What `beginAttempt` makes: a class for what the dispatcher says of `BegunCall`; its functions are its own, for copies to have them. */
+class BegunAttempt implements Attempt {
+  readonly service: string
+  readonly method: string
+  readonly idempotent: boolean
+  readonly deadline: number
+  readonly context: CallContext
+  readonly abort: Abort
+  readonly tried: ReadonlyArray<Endpoint>
+  readonly classify: Classifier
+  readonly reply: ReplyHeaders | undefined
+  readonly span: Tracer.Span | undefined
+  readonly trace: Tracer.AnySpan | undefined
+  readonly endpoint: Endpoint
+  readonly number: number
+  readonly onEnd: Attempt["onEnd"]
+  readonly hold: Attempt["hold"]
+  readonly state: AttemptState
+
+  constructor(call: Call, endpoint: Endpoint, number: number, state: AttemptState) {
+    this.service = call.service
+    this.method = call.method
+    this.idempotent = call.idempotent
+    this.deadline = call.deadline
+    this.context = call.context
+    this.abort = call.abort
+    this.tried = call.tried
+    this.classify = call.classify
+    this.reply = call.reply
+    this.span = call.span
+    this.trace = call.trace
+    this.endpoint = endpoint
+    this.number = number
+    this.onEnd = onEnd
+    this.hold = hold
+    this.state = state
+  }
+}
+
 /** Begins an attempt at `endpoint` and notes it in `call.tried`. `elapsed` is the stack's. */
 export const beginAttempt = (call: Call, endpoint: Endpoint, elapsed: () => number): Attempt => {
-  const tried = call.tried as Array<Endpoint>
-  const number = tried.push(endpoint) - 1
-  return {
-    service: call.service,
-    method: call.method,
-    idempotent: call.idempotent,
-    deadline: call.deadline,
-    context: call.context,
-    abort: call.abort,
-    tried,
-    classify: call.classify,
-    reply: call.reply,
-    span: call.span,
-    trace: call.trace,
-    endpoint,
-    number,
-    onEnd,
-    hold,
-    state: new AttemptState(elapsed)
-  }
+  const number = (call.tried as Array<Endpoint>).push(endpoint) - 1
+  return new BegunAttempt(call, endpoint, number, new AttemptState(elapsed))
 }
 
 /** Ends an attempt with the exit of its `send`. A call that was aborted tells by its reason: a timeout is a failure of the endpoint. */

@@ -23,7 +23,7 @@ import {
 import { Tls } from "@scales-rpc/core/socket"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type { ClientContexts } from "./ClientContexts.ts"
+import type { ClientContexts, Marshalled } from "./ClientContexts.ts"
 import type { ClientCounts, SessionEnd } from "./ClientCounts.ts"
 import { ClientExchange, interruptedText } from "./ClientExchange.ts"
 import { MuxDecodeError, MuxEncodeError } from "./CodecError.ts"
@@ -35,6 +35,8 @@ import { type ChunkSink, FrameWriter, type Outgoing, type Written } from "./Fram
 import { initHeaders, levelOf, negotiateTls, probeText, type SessionTls, tlsLevelOf, windowOf } from "./Handshake.ts"
 import {
   controlTag,
+  type EncodedContexts,
+  type EncodedTdispatch,
   fragmentBit,
   type Limits,
   markerTag,
@@ -85,6 +87,24 @@ const noContexts: ReadonlyArray<Pair> = []
 
 /** Answers to pings and drains that may wait for a server which does not read them: one that asks for more is flooding. */
 const unreadAnswers = 1000
+
+/** A request as it leaves. A class, not a literal, as it lives as long as its call: see `BegunCall` in core's `Dispatcher.ts`. */
+class Dispatch implements EncodedTdispatch {
+  readonly _tag = "Tdispatch"
+  readonly tag: number
+  readonly contexts: EncodedContexts
+  readonly destination: string
+  readonly dtab: Marshalled["dtab"]
+  readonly body: Uint8Array
+
+  constructor(tag: number, { contexts, destination, dtab }: Marshalled, body: Uint8Array) {
+    this.tag = tag
+    this.contexts = contexts
+    this.destination = destination
+    this.dtab = dtab
+    this.body = body
+  }
+}
 
 /** Holds the tag of a discarded request until the server answers it. */
 const discarded = Symbol("discarded")
@@ -321,14 +341,7 @@ export class ClientSession {
     const { contexts, deadlines, now } = this.#options
     const marshalled = contexts.marshal(attempt, now(), deadlines.ahead)
     if (this.#canDispatch !== false) {
-      return {
-        _tag: "Tdispatch",
-        tag,
-        contexts: marshalled.contexts,
-        destination: marshalled.destination,
-        dtab: marshalled.dtab,
-        body: request.body
-      }
+      return new Dispatch(tag, marshalled, request.body)
     }
     const trace = marshalled.trace === undefined ? undefined : Trace.decode!(marshalled.trace)
     return {

@@ -151,6 +151,21 @@ const idempotentMethods = (
     )
 }
 
+/** A request as it leaves. A class, not a literal, as it lives as long as its call: see `BegunCall` in core's `Dispatcher.ts`. */
+class Request implements ThriftRequest {
+  readonly body: Uint8Array
+  readonly method: string
+  readonly sequenceId: number
+  readonly oneway: boolean
+
+  constructor(body: Uint8Array, { name, oneway }: MethodDefinition, sequenceId: number) {
+    this.body = body
+    this.method = name
+    this.sequenceId = sequenceId
+    this.oneway = oneway
+  }
+}
+
 /** Arguments to bytes, bytes to a result. One reader and one writer serve all calls: neither is held over a wait. */
 class Serializer {
   readonly #sink: MessageSink<ThriftRequest, ThriftResponse, RpcError>
@@ -223,7 +238,7 @@ class Serializer {
       method.encodeCall(sequenceId, args, this.#writer)
       const body = this.#writer.take()
       this.#requestBytes += body.length
-      return { body, method: method.name, sequenceId, oneway: method.oneway }
+      return new Request(body, method, sequenceId)
     } catch (error) {
       this.#serializationFailures++
       if (error instanceof ThriftEncodeError) return error
