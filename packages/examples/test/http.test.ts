@@ -10,7 +10,9 @@ it.live("balanced.ts loses no call when one of its servers ends", () =>
     const { code, stderr, stdout } = yield* run(pathOf("src/balanced.ts"))
     assert.strictEqual(stderr, "")
     assert.strictEqual(code, 0)
-    assert.strictEqual(stdout, "over two servers: Ada Grace Barbara\nover one: Ada Grace Barbara\nnobody: undefined\n")
+    // Whether it has tried the server that is down before it ends, and says so, is a matter of time.
+    const said = stdout.replace(/^\[.* endpoint down \{[^}]*\}\n/m, "")
+    assert.strictEqual(said, "over two servers: Ada Grace Barbara\nover one: Ada Grace Barbara\nnobody: undefined\n")
   }))
 
 /** What the service answers in a test, by the path. */

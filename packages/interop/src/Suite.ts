@@ -8,7 +8,7 @@ import type * as Scope from "effect/Scope"
 import type { BuildFailed, Missing } from "./Toolchain.ts"
 
 /** How long the whole run may take, peers included; `.ci/run` allows a minute more, for what is downloaded on a first run. */
-export const budget = Duration.minutes(9)
+export const budget = Duration.minutes(13)
 
 /** How long a case may take when it says nothing else: most end in milliseconds, a few start a JVM (2 s). */
 const defaultBound = Duration.seconds(20)
