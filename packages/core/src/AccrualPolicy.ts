@@ -95,34 +95,30 @@ class SuccessRate {
   }
 }
 
-/** How much there was within a window of time, by slices of it. */
+/** How much there was within a window of time, by slices of it. Times are ms that do not go back. */
 class WindowedCount {
-  readonly #now: () => number
   readonly #sliceMillis: number
   readonly #counts = new Float64Array(slices)
   #slice: number
 
-  constructor(now: () => number, windowMillis: number) {
-    this.#now = now
+  constructor(windowMillis: number, now: number) {
     this.#sliceMillis = windowMillis / slices
-    this.#slice = Math.floor(now() / this.#sliceMillis)
+    this.#slice = Math.floor(now / this.#sliceMillis)
   }
 
-  /** Counts one more. */
-  increment(): void {
-    this.#turn()
+  /** Counts one more, at that time. */
+  increment(at: number): void {
+    const slice = Math.floor(at / this.#sliceMillis)
+    if (slice > this.#slice) this.#turn(slice)
     this.#counts[this.#slice % slices]!++
   }
 
-  /** How many there were. */
+  /** How many there were up to the last one, which is among them. */
   get sum(): number {
-    this.#turn()
     return this.#counts.reduce((sum, count) => sum + count, 0)
   }
 
-  #turn(): void {
-    const slice = Math.floor(this.#now() / this.#sliceMillis)
-    if (slice <= this.#slice) return
+  #turn(slice: number): void {
     const aged = Math.min(slices, slice - this.#slice)
     for (let i = 1; i <= aged; i++) this.#counts[(this.#slice + i) % slices] = 0
     this.#slice = slice
@@ -172,17 +168,19 @@ export const successRateWithinDuration = (
     const begin = yield* backoffs(backoff)
     return (): Policy => {
       let average = new SuccessRate(windowMillis)
-      const count = new WindowedCount(now, windowMillis)
       let since = now()
+      const count = new WindowedCount(windowMillis, since)
       let next = begin()
       return {
         recordSuccess: () => {
-          count.increment()
-          average.update(now() - since, 1)
+          const at = now()
+          count.increment(at)
+          average.update(at - since, 1)
         },
         markDeadOnFailure: () => {
-          count.increment()
-          const elapsed = now() - since
+          const at = now()
+          count.increment(at)
+          const elapsed = at - since
           const low = average.update(elapsed, 0) < least
           return low && elapsed >= windowMillis && count.sum >= enough ? next() : undefined
         },

@@ -250,7 +250,7 @@ export const make = <Req, Res, E, E2 = never>(
       if (!member.removed) {
         // One that is not well is the one to look at.
         if (member.rank !== 0) showOwn(member)
-        picker.ended(member, outcome, millis)
+        picker.ended(member, outcome, millis, at)
       } else if (member.load === 0) {
         if (draining.get(member.endpoint.key) === member) draining.delete(member.endpoint.key)
         uncount(member)
@@ -432,7 +432,7 @@ export const make = <Req, Res, E, E2 = never>(
       statsOf(member).began()
       member.load++
       load++
-      picker.began(member)
+      picker.began(member, attempt.state.startedAt)
       attempt.onEnd(member.release)
       if (attempt.span !== undefined) noteAttempt(stack, attempt.span, attempt)
       return attempt

@@ -78,10 +78,10 @@ export interface Picker {
   readonly remove: (member: Member) => void
   /** Its state, its rank or its weight changed. */
   readonly changed: (member: Member) => void
-  /** An attempt has begun: its load is up by one. */
-  readonly began: (member: Member) => void
+  /** An attempt has begun: its load is up by one. `at` is now, by the stack's `elapsed`, here and below. */
+  readonly began: (member: Member, at: number) => void
   /** An attempt has ended so, `millis` after it began: its load is down by one. Not told of members that have left. */
-  readonly ended: (member: Member, outcome: Outcome, millis: number) => void
+  readonly ended: (member: Member, outcome: Outcome, millis: number, at: number) => void
   /**
    * The best one, not among `tried` when there is as good another; `undefined` only when there are none. Without a `call` it is asked which to
    * open first.

@@ -198,7 +198,7 @@ describe("the size of an aperture", () => {
     const { inside, outside, picker, picking, settings } = wide(4, 4)
     const calls = [...inside(), ...inside().slice(0, 3)].map((member) => {
       member.load++
-      picker.began(member)
+      picker.began(member, picking.time)
       return member
     })
     const least = inside().find(({ load }) => load === 1)!

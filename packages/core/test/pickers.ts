@@ -20,12 +20,12 @@ export const use = (picker: Picker, weights: ReadonlyArray<number>) => {
   const acquire = (...tried: ReadonlyArray<Endpoint>): Member => {
     const picked = picker.pick(tried, undefined)!
     picked.load++
-    picker.began(picked)
+    picker.began(picked, 0)
     return picked
   }
   const release = (each: Member, outcome: Outcome = "success", millis = 1) => {
     each.load--
-    picker.ended(each, outcome, millis)
+    picker.ended(each, outcome, millis, 0)
   }
   const setRank = (each: Member, rank: Rank) => {
     each.rank = rank

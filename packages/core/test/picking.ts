@@ -34,7 +34,7 @@ export class Picking<P extends Picker> {
         }
       }
     )
-    const stack = { name: "text", now: () => this.time, random: seeded(seed), deadlines: this.deadlines }
+    const stack = { name: "text", now: () => this.time, elapsed: () => this.time, random: seeded(seed), deadlines: this.deadlines }
     this.picker = make({
       stack: stack as unknown as StackShape,
       open: (member) => {
@@ -86,7 +86,7 @@ export class Picking<P extends Picker> {
   begin(tried: ReadonlyArray<Endpoint> = [], call: Call = makeCall()): AnyMember {
     const member = this.picker.pick(tried, call)!
     member.load++
-    this.picker.began(member)
+    this.picker.began(member, this.time)
     if (member.state === "Idle") this.connect(member)
     return member
   }
@@ -94,7 +94,7 @@ export class Picking<P extends Picker> {
   /** A call ends. */
   end(member: AnyMember): void {
     member.load--
-    if (!member.removed) this.picker.ended(member, "success", 1)
+    if (!member.removed) this.picker.ended(member, "success", 1, this.time)
   }
 
   /** Lets time pass, and timers fire. */

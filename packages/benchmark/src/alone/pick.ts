@@ -149,19 +149,20 @@ const arrange = (name: PickerName, size: number, clock: ReturnType<typeof forwar
     const call = callOf()
     const held: Array<Balancer.Member> = []
     let next = 0
-    const begin = () => {
+    const begin = (at: number) => {
       const member = picker.pick(none, call)!
       member.load++
       member.counts!.began()
-      picker.began(member)
+      picker.began(member, at)
       return member
     }
     /** What `Balancer` does for an attempt, without the attempt. */
     const pickAlone = (count: number): void => {
       for (let i = 0; i < count; i++) {
         // Latencies that differ, as they do: an average that is a whole number costs less to keep.
-        held[next]!.release("success", i & 3, undefined, 0)
-        held[next] = begin()
+        const at = stack.elapsed()
+        held[next]!.release("success", i & 3, undefined, at)
+        held[next] = begin(at)
         next = next + 1 === outstanding ? 0 : next + 1
       }
     }
@@ -175,7 +176,7 @@ const arrange = (name: PickerName, size: number, clock: ReturnType<typeof forwar
       if (Exit.isFailure(exit)) throw new Error("a call failed")
     }
     sendThrough(200)
-    while (held.length < outstanding) held.push(begin())
+    while (held.length < outstanding) held.push(begin(stack.elapsed()))
     for (let i = 0; i < 400; i++) {
       clock.forward(1000)
       pickAlone(outstanding)

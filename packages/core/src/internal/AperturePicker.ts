@@ -7,7 +7,7 @@
  * once more for every call; and while one opens nothing is narrowed.
  */
 import type { Control, Member, Picker } from "../Balancer.ts"
-import type { Call } from "../Call.ts"
+import type { Call, Outcome } from "../Call.ts"
 import { CallAt, type Timer } from "../Deadlines.ts"
 import type { Endpoint } from "../Endpoint.ts"
 import { type Expiring, Expiry } from "./Expiry.ts"
@@ -74,7 +74,7 @@ export class AperturePicker implements Picker {
 
   /** `moved` hears of every move. */
   constructor(control: Control, settings: ApertureSettings, moved: (move: Move, member: Member) => void) {
-    const { now, random } = control.stack
+    const { elapsed, random } = control.stack
     this.#control = control
     this.#settings = settings
     this.#moved = moved
@@ -83,7 +83,7 @@ export class AperturePicker implements Picker {
     this.#inside = new RankedSet(random)
     this.#outside = new RankedSet(random)
     this.#expiry = new Expiry(control, settings.idleMillis, (member) => this.#note("expired", member))
-    this.#average = new MovingAverage(settings.windowMillis, now())
+    this.#average = new MovingAverage(settings.windowMillis, Math.floor(elapsed()))
   }
 
   /** How many are inside. */
@@ -103,7 +103,7 @@ export class AperturePicker implements Picker {
 
   /** Outstanding calls, averaged over the window, for each member inside. */
   get loadAverage(): number {
-    return this.size === 0 ? 0 : this.#average.update(this.#load, this.#control.stack.now()) / this.size
+    return this.size === 0 ? 0 : this.#averaged(this.#control.stack.elapsed())
   }
 
   /** Whether all that it keeps agrees: for tests. */
@@ -186,7 +186,7 @@ export class AperturePicker implements Picker {
     this.#settle()
   }
 
-  readonly began = (member: Member): void => {
+  readonly began = (member: Member, at: number): void => {
     const place = placeOf(member)
     if (place.active) this.#heapOf(place).began(member)
     else this.#watch(member)
@@ -196,14 +196,14 @@ export class AperturePicker implements Picker {
       if (place.opening) this.#expect(member, place)
       for (const each of this.#inside.of(0).slice()) this.#open(each)
     }
-    this.#weigh(1)
+    this.#weigh(1, at)
   }
 
-  readonly ended = (member: Member): void => {
+  readonly ended = (member: Member, _outcome: Outcome, _millis: number, at: number): void => {
     const place = placeOf(member)
     if (place.active) this.#heapOf(place).ended(member)
     else this.#watch(member)
-    this.#weigh(-1)
+    this.#weigh(-1, at)
   }
 
   readonly pick = (tried: ReadonlyArray<Endpoint>, call: Call | undefined): Member | undefined => {
@@ -244,11 +244,16 @@ export class AperturePicker implements Picker {
     this.#moved(move, member)
   }
 
+  /** The average for each member inside, by the stack's `elapsed`. */
+  #averaged(at: number): number {
+    return this.#average.update(this.#load, Math.floor(at)) / this.size
+  }
+
   /** The load went up or down by one: the average follows it, and the size the average. */
-  #weigh(by: 1 | -1): void {
+  #weigh(by: 1 | -1, at: number): void {
     this.#load += by
     const { maxLoad, maxSize, minLoad } = this.#settings
-    const average = this.#average.update(this.#load, this.#control.stack.now()) / this.size
+    const average = this.#averaged(at)
     if (average >= maxLoad) {
       const best = this.#outside.best
       // One that is no better than nothing is no help, unless all that are inside are as bad.
