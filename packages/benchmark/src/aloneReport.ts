@@ -46,8 +46,7 @@ export const measureAlone = async (extent: Extent, progress: (line: string) => v
       ...idle.ratios,
       buildMillis: build.find(({ endpoints }) => endpoints === 1)!.buildMillis.median,
       ...(start === undefined ? {} : { coldStart: start.importMillis.median }),
-      // A shorter soak shows growth, but is not what the target is of.
-      ...(extent === "full" ? soak?.ratios : {})
+      ...soak?.ratios
     },
     details: { pick, codec, build, idle, latencyHistogram, options, stages, coldStart, soak }
   }

@@ -23,7 +23,8 @@ const ewma = (weights: ReadonlyArray<number>, seed = 1) => {
   const used = use(new PeakEwmaPicker(seeded(seed), read, decayMillis), weights)
   const { members, picker } = used
   /** A call to that member that ended so. */
-  const call = (each: Member, millis: number, outcome: Outcome = "success") => picker.ended(each, outcome, millis, clock.now)
+  const call = (each: Member, millis: number, outcome: Outcome = "success") =>
+    picker.ended(each, outcome, millis, clock.now)
   const latency = (each: Member) => picker.view!(each).latencyMillis
   /** All of them have answered in so many milliseconds, just now. */
   const known = (millis: number) => {

@@ -34,7 +34,13 @@ export class Picking<P extends Picker> {
         }
       }
     )
-    const stack = { name: "text", now: () => this.time, elapsed: () => this.time, random: seeded(seed), deadlines: this.deadlines }
+    const stack = {
+      name: "text",
+      now: () => this.time,
+      elapsed: () => this.time,
+      random: seeded(seed),
+      deadlines: this.deadlines
+    }
     this.picker = make({
       stack: stack as unknown as StackShape,
       open: (member) => {

@@ -16,6 +16,8 @@ export interface SoakReport {
   readonly ratios: { readonly heap: number }
 }
 
+const calls = 10_000_000
+
 /** The first point: by then all that is made once has been made. */
 const firstCalls = 100_000
 
@@ -49,13 +51,12 @@ const measureOne = async ({ calls, port }: Task): Promise<ReadonlyArray<SoakPoin
   return points
 }
 
-/** Makes the calls: ten million if `full`, one million if `standard`, none if `quick`. */
+/** Makes the calls: none if `quick`. */
 export const measureSoak = async (
   extent: Extent,
   progress: (line: string) => void
 ): Promise<SoakReport | undefined> => {
   if (extent === "quick") return undefined
-  const calls = extent === "full" ? 10_000_000 : 1_000_000
   progress(`a soak: ${calls} calls`)
   const servers = await startServers(1)
   try {

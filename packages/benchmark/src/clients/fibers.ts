@@ -24,8 +24,8 @@ const loop = <E>(call: (work: Work) => Effect.Effect<Reply, E>, load: Load) => {
 
 /**
  * A client whose calls `call` describes, over a runtime that closes with it. A call that is begun by itself has a fiber of its own, as a request
- * has in a server: forked with what the runtime provides, because a `ManagedRuntime` notes each fiber that it runs itself in a scope, which
- * puts whatever the calls refer to into V8's old space (pauses of 8 ms a collection in place of 0.5, seen with Effect 4.1).
+ * has in a server: forked with what the runtime provides, because of what a `ManagedRuntime` makes for each fiber that it runs itself V8 keeps
+ * some, and what that refers to, in its old space (pauses of 2 to 3 ms a collection in place of 0.5, seen with Effect 4.1).
  */
 export const looping = async <R, E, F>(
   runtime: ManagedRuntime.ManagedRuntime<R, E>,
