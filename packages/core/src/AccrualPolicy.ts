@@ -11,12 +11,15 @@ import { durationMillis, wholeNumber } from "./options.ts"
 import { InvalidOption } from "./RpcError.ts"
 import { Stack } from "./Stack.ts"
 
-/** Judges one endpoint. Told of its attempts in the order they end; of failures not while it is marked dead. */
+/**
+ * Judges one endpoint. Told of its attempts in the order they end; of failures not while it is marked dead. `at`: when the attempt ended, in
+ * milliseconds by the stack's `elapsed`.
+ */
 export interface Policy {
   /** An attempt succeeded. */
-  readonly recordSuccess: () => void
+  readonly recordSuccess: (at: number) => void
   /** An attempt failed: for how many milliseconds the endpoint is to be marked dead, or `undefined` for not at all. */
-  readonly markDeadOnFailure: () => number | undefined
+  readonly markDeadOnFailure: (at: number) => number | undefined
   /** A probe succeeded: what was known is forgotten, and the backoff begins anew. */
   readonly revived: () => void
 }
@@ -161,33 +164,31 @@ export const successRateWithinDuration = (
   minRequests = 5
 ): AccrualPolicy =>
   Effect.gen(function*() {
-    const { now } = yield* Stack
+    const { elapsed } = yield* Stack
     const least = yield* checkedRate(rate)
     const windowMillis = yield* durationMillis("accrual.window", window, 0, 1)
     const enough = yield* wholeNumber("accrual.minRequests", minRequests, minRequests, 0)
     const begin = yield* backoffs(backoff)
     return (): Policy => {
       let average = new SuccessRate(windowMillis)
-      let since = now()
+      let since = elapsed()
       const count = new WindowedCount(windowMillis, since)
       let next = begin()
       return {
-        recordSuccess: () => {
-          const at = now()
+        recordSuccess: (at) => {
           count.increment(at)
           average.update(at - since, 1)
         },
-        markDeadOnFailure: () => {
-          const at = now()
+        markDeadOnFailure: (at) => {
           count.increment(at)
-          const elapsed = at - since
-          const low = average.update(elapsed, 0) < least
-          return low && elapsed >= windowMillis && count.sum >= enough ? next() : undefined
+          const age = at - since
+          const low = average.update(age, 0) < least
+          return low && age >= windowMillis && count.sum >= enough ? next() : undefined
         },
         revived: () => {
           average = new SuccessRate(windowMillis)
           // What was counted before is out of the window by the time that it matters.
-          since = now()
+          since = elapsed()
           next = begin()
         }
       }
@@ -205,13 +206,13 @@ export const orElse: {
       const one = makeOne()
       const other = makeOther()
       return {
-        recordSuccess: () => {
-          one.recordSuccess()
-          other.recordSuccess()
+        recordSuccess: (at) => {
+          one.recordSuccess(at)
+          other.recordSuccess(at)
         },
-        markDeadOnFailure: () => {
-          const a = one.markDeadOnFailure()
-          const b = other.markDeadOnFailure()
+        markDeadOnFailure: (at) => {
+          const a = one.markDeadOnFailure(at)
+          const b = other.markDeadOnFailure(at)
           return a === undefined ? b : b === undefined ? a : Math.max(a, b)
         },
         revived: () => {

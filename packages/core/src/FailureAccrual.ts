@@ -124,34 +124,33 @@ const make = <Req, Res, E>(
       if (state === "Dead" && opening === undefined && inner.status.state === "Idle") opening = run(inner.open)
     }
 
-    const succeeded = (millis: number) => {
+    const succeeded = (millis: number, at: number) => {
       if (state === "ProbeClosed" || (state !== "Alive" && stack.now() - millis > deadSince)) {
         stopWaiting()
         counts.revivals++
         counts.dead--
-        const at = stack.elapsed()
         counts.removedFor.record(at - removedAt, at)
         stack.log.say("info", "endpoint revived", { endpoint: endpoint.key, deadMillis: Math.round(at - removedAt) })
         policy.revived()
         enter("Alive")
       }
-      policy.recordSuccess()
+      policy.recordSuccess(at)
     }
 
-    const failed = () => {
+    const failed = (at: number) => {
       // What began before and ends now says nothing that is not known.
       if (state === "Dead" || state === "ProbeOpen") return
-      const millis = policy.markDeadOnFailure()
+      const millis = policy.markDeadOnFailure(at)
       if (millis !== undefined) markDead(millis)
       // The policy thinks better of it than the probe: another one is to tell.
       else if (state === "ProbeClosed") enter("ProbeOpen")
     }
 
     /** Given to every attempt: made once. While a probe is out, whichever call ends first decides. */
-    const ended = (outcome: Outcome, millis: number) => {
+    const ended = (outcome: Outcome, millis: number, _error: string | undefined, at: number) => {
       if (closed) return
-      if (outcome === "success") succeeded(millis)
-      else if (outcome !== "ignored") failed()
+      if (outcome === "success") succeeded(millis, at)
+      else if (outcome !== "ignored") failed(at)
       else if (state === "ProbeClosed") enter("ProbeOpen")
     }
 

@@ -4,17 +4,23 @@ import { Seed } from "@scales-rpc/core/testing"
 import { Effect, Layer, Schedule } from "effect"
 import { TestClock } from "effect/testing"
 
-/** One endpoint's policy. */
+/** One endpoint's policy, told of what ends now. */
 const policy = (accrual: AccrualPolicy.AccrualPolicy) =>
-  Effect.map(accrual, (make) => make()).pipe(
+  Effect.map(Effect.all([accrual, Stack]), ([make, { elapsed }]) => now(make(), elapsed)).pipe(
     Effect.provide(Layer.fresh(Stack.layer("text").pipe(Layer.provideMerge(Seed.layer(1)))))
   )
+
+const now = (self: AccrualPolicy.Policy, elapsed: () => number) => ({
+  recordSuccess: () => self.recordSuccess(elapsed()),
+  markDeadOnFailure: () => self.markDeadOnFailure(elapsed()),
+  revived: self.revived
+})
 
 const constant = Schedule.spaced("5 seconds")
 /** 5 s, 15 s, 25 s, then it has ended. */
 const growing = Backoff.linear("5 seconds", "10 seconds", "1 hour").pipe(Schedule.upTo({ times: 3 }))
 
-const fail = (self: AccrualPolicy.Policy, times: number) =>
+const fail = (self: ReturnType<typeof now>, times: number) =>
   Array.from({ length: times }, () => self.markDeadOnFailure())
 
 const none = (times: number) => Array.from({ length: times }, () => undefined)
@@ -254,7 +260,8 @@ describe("the endpoints of one policy", () => {
   it.effect("share nothing", () =>
     Effect.gen(function*() {
       const make = yield* AccrualPolicy.consecutiveFailures(2, growing)
-      const [one, other] = [make(), make()]
+      const { elapsed } = yield* Stack
+      const [one, other] = [now(make(), elapsed), now(make(), elapsed)]
       assert.deepStrictEqual(fail(one, 3), [undefined, 5000, 15_000])
       assert.deepStrictEqual(fail(other, 3), [undefined, 5000, 15_000])
     }).pipe(Effect.provide(Stack.layer("text"))))
