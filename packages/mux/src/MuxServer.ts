@@ -177,6 +177,7 @@ const serve = <E, R, E2, R2>(
             counts.sentBytes += chunk.length
             return connection.socket.write(chunk)
           },
+          taken: () => connection.socket.writableLength === 0,
           end: () => connection.socket.destroySoon(),
           destroy: () => void connection.socket.destroy(),
           pause: () => void connection.socket.pause(),

@@ -135,7 +135,8 @@ class Connection {
         write: (chunk) => {
           connections.sentBytes += chunk.length
           return this.#socket!.write(chunk)
-        }
+        },
+        taken: () => this.#socket!.writableLength === 0
       },
       limits: settings.limits,
       window: settings.window,

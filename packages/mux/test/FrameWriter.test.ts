@@ -44,6 +44,32 @@ class Chunks implements ChunkSink {
   }
 }
 
+/** Copies what it is given when it takes it: at once, or while `slow` later. */
+class Taking implements ChunkSink {
+  slow = false
+  readonly #taken: Array<Uint8Array> = []
+  #held: Array<Uint8Array> = []
+
+  write(chunk: Uint8Array): boolean {
+    this.#held.push(chunk)
+    if (!this.slow) this.take()
+    return true
+  }
+
+  take(): void {
+    for (const chunk of this.#held) this.#taken.push(Uint8Array.from(chunk))
+    this.#held = []
+  }
+
+  taken(): boolean {
+    return this.#held.length === 0
+  }
+
+  get bytes(): Uint8Array {
+    return Buffer.concat(this.#taken)
+  }
+}
+
 const open = (window?: number) => {
   const sink = new Chunks()
   const writer = new FrameWriter(sink)
@@ -160,6 +186,44 @@ describe("FrameWriter", () => {
     const tags = sink.frames.map(({ tag }) => tag & 0x7fffff)
     assert.isAtMost(tags.indexOf(3) - before, 1)
     assert.strictEqual(sink.messages.length, 2)
+  })
+
+  it("changes no bytes that a sink has not taken, whoever writes meanwhile", () => {
+    for (let seed = 1; seed <= 200; seed++) {
+      const next = random(seed)
+      const pairs = Array.from({ length: 3 }, () => {
+        const window = next(2) === 0 ? undefined : 1 + next(5000)
+        const sink = new Taking()
+        const writer = new FrameWriter(sink)
+        if (window !== undefined) writer.window = window
+        return { sink, writer, plain: open(window) }
+      })
+      for (let step = 0; step < 60; step++) {
+        const { plain, sink, writer } = pairs[next(3)]!
+        switch (next(4)) {
+          case 0:
+            sink.slow = !sink.slow
+            break
+          case 1:
+            sink.take()
+            break
+          default: {
+            for (let count = 1 + next(4); count > 0; count--) {
+              const length = next(20) === 0 ? next(200_000) : next(300)
+              const message = reply(2 + next(100), new Uint8Array(length).fill(next(256)))
+              writer.send(message)
+              plain.writer.send(message)
+            }
+            writer.flush()
+            plain.writer.flush()
+          }
+        }
+      }
+      for (const { plain, sink } of pairs) {
+        sink.take()
+        assert.isTrue(Buffer.compare(sink.bytes, plain.sink.bytes) === 0, `seed ${seed}`)
+      }
+    }
   })
 
   it("goes by turns among 50 long messages: at least 95 of 100 runs of one tag are of length 1", () => {

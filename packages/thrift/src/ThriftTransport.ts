@@ -120,7 +120,8 @@ const join = (
       write: (chunks, left) => {
         for (let i = 0; i < chunks.length; i++) stats.sentBytes += chunks[i]!.length
         write(socket, chunks, left)
-      }
+      },
+      taken: () => socket.writableLength === 0
     },
     framing,
     splitter: splitter(framing, protocol, limits.maxMessageBytes, limits.maxDepth),

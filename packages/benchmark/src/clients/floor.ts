@@ -31,7 +31,10 @@ class Connection {
   constructor(socket: Net.Socket, onReady: () => void, onLost: (cause: Error) => void) {
     this.#socket = socket
     this.#onReady = onReady
-    this.#frames = new FrameWriter({ write: (chunk) => socket.write(chunk) })
+    this.#frames = new FrameWriter({
+      write: (chunk) => socket.write(chunk),
+      taken: () => socket.writableLength === 0
+    })
     socket.on("connect", () => void this.#frames.send(probe))
     socket.on("data", (chunk: Buffer) => this.#reader.push(chunk, this.#onFrame))
     socket.on("drain", () => this.#frames.drained())

@@ -18,20 +18,23 @@ import {
   type RpcError,
   StatusCell,
   type Timer,
-  Unsendable
+  Unsendable,
+  WriteChunks
 } from "@scales-rpc/core"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { ThriftEncodeError, ThriftProtocolError } from "../errors.ts"
 import { type MessageHeader, MessageType, type ProtocolReader } from "../Protocol.ts"
 import type { ThriftRequest, ThriftResponse } from "../ThriftClient.ts"
-import { chunksOf, type Framing, type Splitter } from "./Framing.ts"
+import { chunksIn, chunksOf, type Framing, type Splitter } from "./Framing.ts"
 import type { UpgradeCodec } from "./UpgradeCodec.ts"
 
 /** Where the bytes of a connection go. */
 export interface MessageSink {
   /** Writes chunks as one; calls `left` once they have been given to the operating system. */
   write(chunks: ReadonlyArray<Uint8Array>, left: (() => void) | undefined): void
+  /** Whether it holds nothing of what it was given: those bytes may change. */
+  taken(): boolean
 }
 
 /** Why a connection ended. */
@@ -150,6 +153,7 @@ type Phase = "upgrading" | "open" | "ended"
 export class ClientConnection {
   readonly status = new StatusCell("Idle")
   readonly #options: ClientConnectionOptions
+  readonly #chunks: WriteChunks
   #phase: Phase = "upgrading"
   /** The server knows Twitter's upgrade. */
   #upgraded = false
@@ -167,6 +171,7 @@ export class ClientConnection {
 
   constructor(options: ClientConnectionOptions) {
     this.#options = options
+    this.#chunks = new WriteChunks(() => options.sink.taken())
     this.#idleSince = options.now()
   }
 
@@ -305,12 +310,13 @@ export class ClientConnection {
     let chunks: ReadonlyArray<Uint8Array>
     try {
       chunks = upgrade !== undefined && this.#upgraded
-        ? chunksOf(
+        ? chunksIn(
+          this.#chunks.take,
           framing,
           upgrade.requestHeader({ ...attempt, deadline: attempt.deadline - ahead }, now() - ahead),
           request.body
         )
-        : chunksOf(framing, request.body)
+        : chunksIn(this.#chunks.take, framing, request.body)
     } catch (cause) {
       return this.#finish(
         cause instanceof ThriftEncodeError
@@ -330,6 +336,7 @@ export class ClientConnection {
           }
           : undefined
       )
+      this.#chunks.written()
     } catch (defect) {
       if (this.#exchange !== exchange) throw defect
       // Nobody knows how much of it has left.

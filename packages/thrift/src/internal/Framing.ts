@@ -173,8 +173,15 @@ export const splitter = (framing: Framing, protocol: Protocol, maxBytes: number,
 /** Longer parts are written as they are: a copy would cost more than another chunk. */
 const copyLimit = 64 * 1024
 
-/** What goes on the wire for a message that is given in parts: one chunk unless a part is large. The parts must not change after. */
-export const chunksOf = (framing: Framing, ...parts: ReadonlyArray<Uint8Array>): ReadonlyArray<Uint8Array> => {
+/**
+ * What goes on the wire for a message that is given in parts: one chunk unless a part is large. The parts must not change after. `take` makes
+ * the chunk that the smaller ones are copied to.
+ */
+export const chunksIn = (
+  take: (bytes: number) => Buffer,
+  framing: Framing,
+  ...parts: ReadonlyArray<Uint8Array>
+): ReadonlyArray<Uint8Array> => {
   if (framing === "buffered" && parts.length === 1) return parts
   const header = framing === "framed" ? 4 : 0
   let length = 0
@@ -183,7 +190,7 @@ export const chunksOf = (framing: Framing, ...parts: ReadonlyArray<Uint8Array>):
     length += part.length
     if (part.length <= copyLimit) copied += part.length
   }
-  const batch = Buffer.allocUnsafe(copied)
+  const batch = take(copied)
   if (header > 0) batch.writeInt32BE(length)
   let at = header
   if (copied === header + length) {
@@ -208,6 +215,10 @@ export const chunksOf = (framing: Framing, ...parts: ReadonlyArray<Uint8Array>):
   if (at > from) chunks.push(batch.subarray(from, at))
   return chunks
 }
+
+/** The same in chunks of its own. */
+export const chunksOf = (framing: Framing, ...parts: ReadonlyArray<Uint8Array>): ReadonlyArray<Uint8Array> =>
+  chunksIn((bytes) => Buffer.allocUnsafe(bytes), framing, ...parts)
 
 /** The framing that was asked for, framed by default, if it can carry the protocol. */
 export const checkedFraming = (

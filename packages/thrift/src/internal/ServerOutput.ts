@@ -1,4 +1,5 @@
 /** The outgoing side of a server's connection: replies that are ready in one turn leave in one write. */
+import { WriteChunks } from "@scales-rpc/core"
 import type * as Net from "node:net"
 import { chunksOf, type Framing } from "./Framing.ts"
 
@@ -14,6 +15,7 @@ export type OutputSocket = Pick<Net.Socket, "write" | "cork" | "uncork" | "writa
 export class ServerOutput {
   readonly #socket: OutputSocket
   readonly #counts: { sentBytes: number }
+  readonly #chunks: WriteChunks
   /** For each reply its header, empty for none, and its message. */
   #parts: Array<Uint8Array> = []
   #bytes = 0
@@ -25,6 +27,7 @@ export class ServerOutput {
   constructor(socket: OutputSocket, counts: { sentBytes: number }) {
     this.#socket = socket
     this.#counts = counts
+    this.#chunks = new WriteChunks(() => socket.writableLength === 0)
   }
 
   /** Bytes that the operating system has not taken. */
@@ -54,8 +57,10 @@ export class ServerOutput {
     this.#parts = []
     this.#bytes = 0
     this.#counts.sentBytes += bytes
-    if (bytes <= batchBytes) this.#socket.write(this.#batch(parts, bytes))
-    else this.#writeEach(parts)
+    if (bytes <= batchBytes) {
+      this.#socket.write(this.#batch(parts, bytes))
+      this.#chunks.written()
+    } else this.#writeEach(parts)
   }
 
   /** Drops what is queued; nothing is written from now on. */
@@ -66,8 +71,7 @@ export class ServerOutput {
   }
 
   #batch(parts: ReadonlyArray<Uint8Array>, bytes: number): Uint8Array {
-    // Not reused: a socket holds its chunks until the kernel has them.
-    const batch = Buffer.allocUnsafe(bytes)
+    const batch = this.#chunks.take(bytes)
     let at = 0
     for (let i = 0; i < parts.length; i += 2) {
       const header = parts[i]!
