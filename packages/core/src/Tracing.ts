@@ -193,11 +193,12 @@ export const noteAttempt = (stack: StackShape, span: Tracer.Span, attempt: Attem
       if (error !== "Superseded") addressed(span, endpoint)
       if (outcome === "success") return
       const { cause } = attempt.state
+      const type = error ?? "Interrupted"
       span.event("attempt.failed", stack.nanos(), {
         ...what,
         outcome,
-        "error.type": error ?? "Interrupted",
-        ...(cause === undefined || Cause.hasInterruptsOnly(cause)
+        "error.type": type,
+        ...(cause === undefined || type === "Interrupted"
           ? undefined
           : { "error.message": shown(Cause.squash(cause)) })
       })

@@ -19,10 +19,11 @@ import {
   type RpcError,
   SingletonPool,
   Stack,
+  Superseded,
   WatermarkPool
 } from "@scales-rpc/core"
 import { Scripted, ScriptedConnector, Seed, TestServerSet } from "@scales-rpc/core/testing"
-import { Cause, Context, Deferred, Effect, Exit, Fiber, Layer, Scheduler, Scope } from "effect"
+import { Cause, Context, Deferred, Effect, Exit, Fiber, Layer, Scheduler, Scope, Tracer } from "effect"
 import { TestClock } from "effect/testing"
 import { endpoints, makeCall, settle, start, stop, Text } from "./support.ts"
 
@@ -262,6 +263,33 @@ describe("a call on the direct way", () => {
             const dispatcher = shared.nodes().find(({ role }) => role === "dispatcher")!.snapshot()
             assert.deepInclude(dispatcher as object, { failures: { Interrupted: 1 } })
             yield* assertNothingLeft
+          })
+        ))
+
+      it.effect("is told of in its span when it is interrupted, with no failure that its caller had nothing to do with", () =>
+        connected(
+          {
+            pool,
+            exchange: (_, { abort, endpoint }, done) =>
+              abort.on({ onAbort: () => done(Exit.fail(new Superseded({ reached: "maybe", endpoint }))) })
+          },
+          Effect.gen(function*() {
+            const { call, ways } = yield* Client
+            const spans: Array<Tracer.NativeSpan> = []
+            const tracer = Tracer.make({
+              span: (options) => {
+                const span = new Tracer.NativeSpan(options)
+                spans.push(span)
+                return span
+              }
+            })
+            const fiber = yield* start(Effect.provideService(call("hi"), Tracer.Tracer, tracer))
+            assert.strictEqual(ways.direct, 1)
+            yield* stop(fiber)
+            assert.deepStrictEqual(spans[0]!.events.map(([name, , attributes]) => [name, attributes]), [
+              ["attempt", { endpoint: "h:1", number: 0 }],
+              ["attempt.failed", { endpoint: "h:1", number: 0, outcome: "ignored", "error.type": "Interrupted" }]
+            ])
           })
         ))
 
