@@ -193,12 +193,12 @@ export const noteAttempt = (stack: StackShape, span: Tracer.Span, attempt: Attem
       if (error !== "Superseded") addressed(span, endpoint)
       if (outcome === "success") return
       const { cause } = attempt.state
-      const type = error ?? "Interrupted"
       span.event("attempt.failed", stack.nanos(), {
         ...what,
         outcome,
-        "error.type": type,
-        ...(cause === undefined || type === "Interrupted"
+        "error.type": error ?? "Interrupted",
+        // A wait that hears that the caller has gone fails with what it knows of that, which is nobody's failure.
+        ...(cause === undefined || attempt.abort.reason?._tag === "Interrupted" || Cause.hasInterruptsOnly(cause)
           ? undefined
           : { "error.message": shown(Cause.squash(cause)) })
       })

@@ -22,8 +22,8 @@ import {
   Superseded,
   WatermarkPool
 } from "@scales-rpc/core"
-import { Scripted, ScriptedConnector, Seed, TestServerSet } from "@scales-rpc/core/testing"
-import { Cause, Context, Deferred, Effect, Exit, Fiber, Layer, Scheduler, Scope, Tracer } from "effect"
+import { Recorder, Scripted, ScriptedConnector, Seed, TestServerSet } from "@scales-rpc/core/testing"
+import { Cause, Context, Deferred, Effect, Exit, Fiber, Layer, Scheduler, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { endpoints, makeCall, settle, start, stop, Text } from "./support.ts"
 
@@ -273,24 +273,16 @@ describe("a call on the direct way", () => {
             exchange: (_, { abort, endpoint }, done) =>
               abort.on({ onAbort: () => done(Exit.fail(new Superseded({ reached: "maybe", endpoint }))) })
           },
-          Effect.gen(function*() {
+          Recorder.spans(Effect.fnUntraced(function*(spans) {
             const { call, ways } = yield* Client
-            const spans: Array<Tracer.NativeSpan> = []
-            const tracer = Tracer.make({
-              span: (options) => {
-                const span = new Tracer.NativeSpan(options)
-                spans.push(span)
-                return span
-              }
-            })
-            const fiber = yield* start(Effect.provideService(call("hi"), Tracer.Tracer, tracer))
+            const fiber = yield* start(call("hi"))
             assert.strictEqual(ways.direct, 1)
             yield* stop(fiber)
             assert.deepStrictEqual(spans[0]!.events.map(([name, , attributes]) => [name, attributes]), [
               ["attempt", { endpoint: "h:1", number: 0 }],
               ["attempt.failed", { endpoint: "h:1", number: 0, outcome: "ignored", "error.type": "Interrupted" }]
             ])
-          })
+          }))
         ))
 
       it.effect("is interrupted after its endpoint was lost, while it waits for the next connection", () =>

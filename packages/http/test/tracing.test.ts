@@ -1,28 +1,14 @@
 // Spans of HTTP calls, of whichever client: what they say, and what servers are given to continue.
 import { assert, describe, it } from "@effect/vitest"
 import { Rpc } from "@scales-rpc/core"
-import { Seed } from "@scales-rpc/core/testing"
-import { Context, Effect, Exit, Layer, Logger, Option, Stream, Tracer } from "effect"
+import { Recorder, Seed } from "@scales-rpc/core/testing"
+import { Context, Effect, Exit, Layer, Logger, Option, Stream, type Tracer } from "effect"
 import { HttpClient, HttpTraceContext } from "effect/http"
 import { BalancedHttpClient, Fetch, Http, HttpService } from "../src/index.ts"
 import { echo, listen } from "./nodeServer.ts"
 import { until } from "./support.ts"
 
 class Users extends HttpService<Users>()("Users") {}
-
-/** Runs an effect, the clients that it builds included, under a tracer that keeps its spans. */
-const recorded = <A, E, R>(self: (spans: ReadonlyArray<Tracer.NativeSpan>) => Effect.Effect<A, E, R>) =>
-  Effect.suspend(() => {
-    const spans: Array<Tracer.NativeSpan> = []
-    const tracer = Tracer.make({
-      span: (options) => {
-        const span = new Tracer.NativeSpan(options)
-        spans.push(span)
-        return span
-      }
-    })
-    return Effect.provideService(self(spans), Tracer.Tracer, tracer)
-  })
 
 interface Echoed {
   readonly headers: Readonly<Record<string, string>>
@@ -42,7 +28,7 @@ const traceparentOf = (span: Tracer.AnySpan) => `00-${span.traceId}-${span.spanI
 
 describe("the span of an HTTP call", () => {
   it.live("says method, URL, server, protocol and status, and is what the server is given", () =>
-    recorded((spans) =>
+    Recorder.spans((spans) =>
       Effect.gen(function*() {
         const server = yield* listen(echo)
         const users = yield* client(server.uri)
@@ -72,7 +58,7 @@ describe("the span of an HTTP call", () => {
     ))
 
   it.live("is an error for a status of 400 or above, whatever the caller takes it for; a method made up is one of all", () =>
-    recorded((spans) =>
+    Recorder.spans((spans) =>
       Effect.gen(function*() {
         const server = yield* listen((request, response) => {
           response.statusCode = Number(request.url!.slice(1))
@@ -98,7 +84,7 @@ describe("the span of an HTTP call", () => {
     ))
 
   it.live("says what it asked for when no server could be reached", () =>
-    recorded((spans) =>
+    Recorder.spans((spans) =>
       Effect.gen(function*() {
         const users = yield* client("unix:///nowhere/at/all")
         yield* Effect.exit(users.get("/a/b", { query: { q: "1" } }).pipe(Rpc.deadline("50 millis")))
@@ -111,7 +97,7 @@ describe("the span of an HTTP call", () => {
     ))
 
   it.live("says how often it was sent again", () =>
-    recorded((spans) =>
+    Recorder.spans((spans) =>
       Effect.gen(function*() {
         let requests = 0
         const server = yield* listen((_, response) => {
@@ -127,7 +113,7 @@ describe("the span of an HTTP call", () => {
     ))
 
   it.live("is a failure when the body of a stream breaks, and an interruption when its caller leaves it", () =>
-    recorded((spans) =>
+    Recorder.spans((spans) =>
       Effect.gen(function*() {
         const server = yield* listen((request, response) => {
           response.writeHead(200, { "content-length": 100 }).write("abc")
@@ -146,7 +132,7 @@ describe("the span of an HTTP call", () => {
     ))
 
   it.live("lasts until the body of a stream has ended", () =>
-    recorded((spans) =>
+    Recorder.spans((spans) =>
       Effect.gen(function*() {
         let finish = () => {}
         const server = yield* listen((_, response) => {
@@ -164,7 +150,7 @@ describe("the span of an HTTP call", () => {
     ))
 
   it.live("is given to servers as B3 too, with Finagle's fields; without a parent it is none", () =>
-    recorded((spans) =>
+    Recorder.spans((spans) =>
       Effect.gen(function*() {
         const users = yield* client((yield* listen(echo)).uri, { finagle: true })
         const sent = Effect.map(users.get("/"), ({ text }) => (JSON.parse(text) as Echoed).headers)
@@ -181,7 +167,7 @@ describe("the span of an HTTP call", () => {
     ))
 
   it.live("is none for a trace that is not sampled, of which the server hears", () =>
-    recorded((spans) =>
+    Recorder.spans((spans) =>
       Effect.gen(function*() {
         const users = yield* client((yield* listen(echo)).uri, { traceSampling: 0, finagle: true })
         const { headers } = JSON.parse((yield* users.get("/")).text) as Echoed
@@ -195,7 +181,7 @@ describe("the span of an HTTP call", () => {
 
 describe("clients whose shape others have defined", () => {
   it.live("Effect's has its own span around the call's, which is the one that servers are given", () =>
-    recorded((spans) =>
+    Recorder.spans((spans) =>
       Effect.gen(function*() {
         const { uri } = yield* listen(echo)
         const http = yield* build(HttpClient.HttpClient, BalancedHttpClient.layer({ uri, name: "users" }))
@@ -224,7 +210,7 @@ describe("clients whose shape others have defined", () => {
     ))
 
   it.live("`fetch` has the call's alone, a root, wherever it was built", () =>
-    recorded((spans) =>
+    Recorder.spans((spans) =>
       Effect.gen(function*() {
         const { uri } = yield* listen(echo)
         const fetch = yield* Effect.withSpan(build(Fetch.Fetch, Fetch.layer({ uri, name: "users" })), "build")

@@ -2,7 +2,7 @@
  * The outgoing side of one connection: a queue of messages that are encoded when they leave, everything queued in one turn in
  * one write (4 to 5 times cheaper than a write a message, measured), large ones in fragments by turns.
  */
-import { WriteChunks } from "@scales-rpc/core"
+import { WriteChunks } from "@scales-rpc/core/socket"
 import { headLength, payloadOf, writeFrameHeader, writeHead } from "./Encode.ts"
 import { fragmentBit, type Sendable, typeOf } from "./Message.ts"
 

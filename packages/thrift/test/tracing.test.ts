@@ -1,5 +1,6 @@
 // Traces in plain Thrift: Twitter's header carries the span of a call, and a server continues what it is told; without the header, nothing travels.
 import { beginAttempt, CallContext, Endpoint, Rpc, Trace } from "@scales-rpc/core"
+import { Recorder } from "@scales-rpc/core/testing"
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Layer, Logger, Option, Tracer } from "effect"
 import { Protocols, Thrift, ThriftServer } from "../src/index.ts"
@@ -8,19 +9,9 @@ import { UpgradeCodec } from "../src/internal/UpgradeCodec.ts"
 import { Echo, handlers } from "./echoServer.ts"
 import { callOf } from "./wire.ts"
 
-/** Runs an effect, clients and servers included, under a tracer that keeps its spans. */
+/** Runs an effect with its spans kept, and without its logs. */
 const recorded = <A, E, R>(self: (spans: ReadonlyArray<Tracer.NativeSpan>) => Effect.Effect<A, E, R>) =>
-  Effect.suspend(() => {
-    const spans: Array<Tracer.NativeSpan> = []
-    const tracer = Tracer.make({
-      span: (options) => {
-        const span = new Tracer.NativeSpan(options)
-        spans.push(span)
-        return span
-      }
-    })
-    return Effect.provideService(self(spans), Tracer.Tracer, tracer).pipe(Effect.provide(Logger.layer([])))
-  })
+  Effect.provide(Recorder.spans(self), Logger.layer([]))
 
 const connect = (uri: string, options: Omit<Thrift.ThriftOptions, "uri"> = {}) =>
   Effect.map(Layer.build(Thrift.layer(Echo, { uri, ...options })), (context) => Context.get(context, Echo))

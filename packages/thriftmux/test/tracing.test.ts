@@ -1,6 +1,7 @@
 /** One trace through clients and servers on sockets: who is whose parent, what each span says, and what reaches an exporter. */
 import { assert, describe, it } from "@effect/vitest"
 import { Rpc, Trace } from "@scales-rpc/core"
+import { Recorder } from "@scales-rpc/core/testing"
 import { MuxServer } from "@scales-rpc/mux"
 import { RawPeer } from "@scales-rpc/mux/testing"
 import { Effect, Exit, Layer, Logger, Option, Tracer } from "effect"
@@ -10,20 +11,6 @@ import { Refused } from "../../examples/gen/echo_types.js"
 import { connect, type EchoHandlers, leavesNoSockets, serve } from "./support.ts"
 
 leavesNoSockets()
-
-/** Runs an effect, clients and servers included, under a tracer that keeps its spans. */
-const recorded = <A, E, R>(self: (spans: ReadonlyArray<Tracer.NativeSpan>) => Effect.Effect<A, E, R>) =>
-  Effect.suspend(() => {
-    const spans: Array<Tracer.NativeSpan> = []
-    const tracer = Tracer.make({
-      span: (options) => {
-        const span = new Tracer.NativeSpan(options)
-        spans.push(span)
-        return span
-      }
-    })
-    return Effect.provideService(self(spans), Tracer.Tracer, tracer)
-  })
 
 /** A client of a server that asks another one, whose handlers are given. */
 const chain = (far: Partial<EchoHandlers>, sampling?: { readonly near?: number; readonly client?: number }) =>
@@ -46,7 +33,7 @@ const shape = (span: Tracer.NativeSpan, spans: ReadonlyArray<Tracer.NativeSpan>)
 
 describe("a call through two servers", () => {
   it.live("is one trace, each span under the one that made it", () =>
-    recorded((spans) =>
+    Recorder.spans((spans) =>
       Effect.gen(function*() {
         const { echo } = yield* chain({ ping: () => Effect.withSpan(Effect.succeed("far"), "work") })
         assert.strictEqual(yield* Effect.withSpan(echo.ping(), "main"), "far")
@@ -79,7 +66,7 @@ describe("a call through two servers", () => {
     ))
 
   it.live("says at each of them what it failed with", () =>
-    recorded((spans) =>
+    Recorder.spans((spans) =>
       Effect.gen(function*() {
         const { echo } = yield* chain({ fail: (why) => Effect.fail(new Refused({ why })) })
         assert.isTrue(Exit.isFailure(yield* Effect.exit(echo.fail("no", 0 as never))))
@@ -95,7 +82,7 @@ describe("a call through two servers", () => {
     ))
 
   it.live("is recorded by nobody when its client does not sample it", () =>
-    recorded((spans) =>
+    Recorder.spans((spans) =>
       Effect.gen(function*() {
         const seen: Array<Tracer.AnySpan> = []
         const note = Effect.map(Effect.currentParentSpan, (span) => void seen.push(span))
@@ -128,7 +115,7 @@ describe("a call through two servers", () => {
 
 describe("a server", () => {
   it.live("has no span of whoever built it as the parent of its requests", () =>
-    recorded((spans) =>
+    Recorder.spans((spans) =>
       Effect.gen(function*() {
         const server = yield* Effect.withSpan(serve(), "build")
         const { echo } = yield* Effect.withSpan(connect(server), "build too")
@@ -141,7 +128,7 @@ describe("a server", () => {
     ))
 
   it.live("takes ids of 0 for no trace, whichever way they come", () =>
-    recorded((spans) =>
+    Recorder.spans((spans) =>
       Effect.gen(function*() {
         const { echo } = yield* connect(yield* serve())
         const ids = { traceIdHigh: undefined, parentId: 0n, spanId: 7n, flags: 6n }
@@ -172,7 +159,7 @@ describe("a server", () => {
     ))
 
   it.live("of bytes has spans of one name, with the destination, or as it is told", () =>
-    recorded((spans) =>
+    Recorder.spans((spans) =>
       Effect.gen(function*() {
         const body = new Uint8Array(0)
         const ask = (options: Parameters<typeof MuxServer.make>[1], destination: string) =>

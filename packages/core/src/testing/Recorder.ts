@@ -1,7 +1,8 @@
-/** Writes down what passes a place in a stack: above the balancer each call, below it each attempt. */
+/** Writes down what passes a place in a stack: above the balancer each call, below it each attempt. And the spans of a program. */
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import type * as Layer from "effect/Layer"
+import * as Tracer from "effect/Tracer"
 import type { Call, Outcome } from "../Call.ts"
 import * as Filter from "../Filter.ts"
 import type { Family } from "../Sink.ts"
@@ -64,3 +65,19 @@ export const below = <Id extends string, Req, Res, E>(
           return inner.send(request, attempt)
         })
     }))
+
+/** Runs an effect, the clients and servers that it builds included, under a tracer that keeps its spans in the order they began. */
+export const spans = <A, E, R>(
+  self: (spans: ReadonlyArray<Tracer.NativeSpan>) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> =>
+  Effect.suspend(() => {
+    const spans: Array<Tracer.NativeSpan> = []
+    const tracer = Tracer.make({
+      span: (options) => {
+        const span = new Tracer.NativeSpan(options)
+        spans.push(span)
+        return span
+      }
+    })
+    return Effect.provideService(self(spans), Tracer.Tracer, tracer)
+  })

@@ -1,10 +1,10 @@
 /** Finagle's HTTP server: its nacks, what it reads of a call's context, calls that are given up, and rolling restarts. */
 import { AccrualPolicy, Rpc, Trace } from "@scales-rpc/core"
+import { Recorder } from "@scales-rpc/core/testing"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import assert from "node:assert/strict"
-import { recorded } from "../Recording.ts"
 import { type Case, Full, holds, theme } from "../Suite.ts"
 import { failure, uriOf } from "../thriftmux/echo.ts"
 import { loaded } from "../thriftmux/loaded.ts"
@@ -108,7 +108,7 @@ export const finagle: ReadonlyArray<Case<Peers>> = theme<Peers>("Finagle's serve
   ),
   holds(
     "the server is in the span of the call",
-    recorded((spans) =>
+    Recorder.spans((spans) =>
       Effect.gen(function*() {
         const { send } = yield* toFinagle({ finagle: true })
         for (const call of [send("/seen"), Effect.withSpan(send("/seen"), "outer")]) {

@@ -1,11 +1,11 @@
 /** Traces between Effect and Finagle: what each of them makes of the other's. */
+import { Recorder } from "@scales-rpc/core/testing"
 import { Thrift, ThriftServer } from "@scales-rpc/thrift"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Tracer from "effect/Tracer"
 import assert from "node:assert/strict"
 import * as Finagle from "../Finagle.ts"
-import { recorded } from "../Recording.ts"
 import { holds, theme } from "../Suite.ts"
 import { connectBody } from "./body.ts"
 import { build, connect, Echo, seen, uriOf } from "./echo.ts"
@@ -47,7 +47,7 @@ const callerSpan = Tracer.externalSpan({
 export const traces = theme<Peers>("traces", [
   holds(
     "a ThriftMux server of Finagle's is in the span of our call, a root or under another",
-    recorded((spans) =>
+    Recorder.spans((spans) =>
       Effect.gen(function*() {
         const { echo } = yield* connect(uriOf(yield* shared("echo")))
         sameSpan((yield* seen(echo)).trace, spans.at(-1)!)
@@ -62,7 +62,7 @@ export const traces = theme<Peers>("traces", [
   ),
   holds(
     "a Mux server of Finagle 24.2 is too",
-    recorded((spans) =>
+    Recorder.spans((spans) =>
       Effect.gen(function*() {
         const { text } = yield* connectBody(uriOf(yield* shared("body")))
         sameSpan(JSON.parse(yield* text("seen")).trace, spans.at(-1)!)
@@ -71,7 +71,7 @@ export const traces = theme<Peers>("traces", [
   ),
   holds(
     "a Thrift server of Finagle's is too, through the upgrade",
-    recorded((spans) =>
+    Recorder.spans((spans) =>
       Effect.gen(function*() {
         const server = yield* Finagle.server("tm22")
         const { client } = yield* build(Echo, Thrift.layer(Echo, { uri: uriOf(server), upgrade: true }))
@@ -81,7 +81,7 @@ export const traces = theme<Peers>("traces", [
   ),
   holds(
     "it hears that a trace is not sampled: one that begins with the call, and one that is handed on",
-    recorded((spans) =>
+    Recorder.spans((spans) =>
       Effect.gen(function*() {
         const { echo } = yield* connect(uriOf(yield* shared("echo")), { traceSampling: 0 })
         const { flags, parentId, sampled, spanId } = (yield* seen(echo)).trace
@@ -111,7 +111,7 @@ export const traces = theme<Peers>("traces", [
   ),
   holds(
     "and in one of the server's under it where a tracer listens, over ThriftMux, Mux and the upgrade",
-    recorded((spans) =>
+    Recorder.spans((spans) =>
       Effect.gen(function*() {
         const thriftMux = yield* serve({}, () => handlerSpan)
         const bodies = yield* serveBodies({}, () => handlerSpan)
@@ -134,7 +134,7 @@ export const traces = theme<Peers>("traces", [
   ),
   holds(
     "a trace goes on through Finagle between two of ours",
-    recorded((spans) =>
+    Recorder.spans((spans) =>
       Effect.gen(function*() {
         const { address } = yield* serve({}, () => handlerSpan)
         const { echo } = yield* connect(uriOf(yield* Finagle.server("tm22", { forward: address })))

@@ -18,9 +18,9 @@ import {
   type RpcError,
   StatusCell,
   type Timer,
-  Unsendable,
-  WriteChunks
+  Unsendable
 } from "@scales-rpc/core"
+import { WriteChunks } from "@scales-rpc/core/socket"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { ThriftEncodeError, ThriftProtocolError } from "../errors.ts"

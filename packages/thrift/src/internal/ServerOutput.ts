@@ -1,5 +1,5 @@
 /** The outgoing side of a server's connection: replies that are ready in one turn leave in one write. */
-import { WriteChunks } from "@scales-rpc/core"
+import { WriteChunks } from "@scales-rpc/core/socket"
 import type * as Net from "node:net"
 import { chunksOf, type Framing } from "./Framing.ts"
 
